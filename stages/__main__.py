@@ -1,0 +1,98 @@
+"""The quick check of all of params.yaml: `python -m stages`, or `python -m stages demo` to insist on that profile.
+
+Each room checks its own section when it is entered; this looks at every section at once, so that a typo in the last
+one does not wait for the first stage to finish, and at what only the whole can tell: keys that no room owns, recipes
+whose protocol is not built.
+"""
+
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stages.contracts.errors import StageError
+from stages.contracts.sections import Params, nearest, read_params, section
+
+ROOMS = ("download", "merge", "validate", "index", "train", "evaluate", "compare")
+
+
+def owned_sections() -> dict[str, Any]:
+    """Pattern of dotted keys (`*` is any key) -> the type that its room reads it with, over all rooms.
+
+    Two rooms may read one key; the first one's type checks it here.
+    """
+    owned: dict[str, Any] = {}
+    for room in ROOMS:
+        for pattern, model in importlib.import_module(f"stages.{room}.params").SECTIONS.items():
+            owned.setdefault(pattern, model)
+    return {"threads": int, **owned}
+
+
+def faults(params: Params) -> list[str]:
+    """Everything that is wrong with `params`, a line each: the key, its value, what is allowed."""
+    owned = owned_sections()
+    found = list(_unknown(params, [pattern.split(".") for pattern in owned], ""))
+    for pattern, model in owned.items():
+        try:
+            for key in _expand(params, pattern):
+                section(params, key, model)
+        except StageError as error:
+            found += str(error).splitlines()
+    return list(dict.fromkeys(found)) or list(_mismatched_protocols(params))
+
+
+def _expand(params: Params, pattern: str) -> list[str]:
+    """The keys in `params` that `pattern` stands for."""
+    keys = [""]
+    for name in pattern.split("."):
+        keys = [f"{key}.{one}".lstrip(".") for key in keys for one in (_names(params, key) if name == "*" else [name])]
+    return keys
+
+
+def _names(params: Params, key: str) -> list[str]:
+    value = section(params, key, dict) if key else params
+    return list(value)
+
+
+def _unknown(value: Any, patterns: list[list[str]], where: str) -> Iterator[str]:
+    """A line for each key that leads to no pattern."""
+    if not isinstance(value, Mapping) or any(not pattern for pattern in patterns):
+        return
+    known = sorted({pattern[0] for pattern in patterns})
+    for name, inner in value.items():
+        matching = [pattern[1:] for pattern in patterns if pattern[0] in (name, "*")]
+        if matching:
+            yield from _unknown(inner, matching, f"{where}{name}.")
+        else:
+            yield f"params.yaml: {where}{name} is not a known key{nearest(str(name), known)}"
+
+
+def _mismatched_protocols(params: Params) -> Iterator[str]:
+    built = list(params["protocols"])
+    used = {name: recipe["protocol"] for name, recipe in params["recipes"].items()}
+    for name, protocol in used.items():
+        if protocol not in built:
+            yield f"params.yaml: recipes.{name}.protocol = {protocol!r} is not built; add it to protocols ({built})"
+    for protocol in built:
+        if protocol not in used.values():
+            yield f"params.yaml: protocols names {protocol!r}, which no recipe uses; remove it"
+
+
+def main(words: list[str]) -> int:
+    """Check params.yaml, print what is wrong, and return the exit status."""
+    try:
+        params = read_params()
+        found = faults(params)
+        if not found and words and params["profile"] != words[0]:
+            found = [f"params.yaml: profile is {params['profile']!r}, not {words[0]!r}; `make run` runs it as it is"]
+    except StageError as error:
+        found = [str(error)]
+    if found:
+        print("\n".join(f"error: {line}" for line in found), file=sys.stderr)
+        return 1
+    print(f"params.yaml: profile {params['profile']}, {len(params['recipes'])} recipes, all well")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""dvc.yaml tells the whole truth: what a stage imports is what it depends on, and rooms keep to the house rules."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from stages.__main__ import ROOMS
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+HEAVY = {
+    "torch": {"train", "evaluate", "contracts"},
+    "great_expectations": {"validate"},
+    "scipy": {"index", "evaluate"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute module names that a file imports anywhere in it, `from a import b` as a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def module_file(name: str) -> Path | None:
+    base = ROOT / Path(*name.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.exists():
+            return path
+    return None
+
+
+def closure(room: str) -> set[Path]:
+    """Every file of ours that a room's doors import, directly or through others; empty package files left out."""
+    todo = list((ROOT / "stages" / room).glob("*.py"))
+    seen: set[Path] = set()
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        todo += [file for name in imported(path) if name.startswith("stages") and (file := module_file(name))]
+    return {path.relative_to(ROOT) for path in seen if len(ast.parse(path.read_text()).body) > 1}
+
+
+def code_deps(stage: str) -> set[Path]:
+    """Files that the stage's deps under stages/ name, folders taken whole."""
+    definition = STAGES[stage].get("do", STAGES[stage])
+    named = [ROOT / dep for dep in definition["deps"] if dep.startswith("stages/")]
+    files = {file for dep in named for file in (dep.rglob("*.py") if dep.is_dir() else [dep])}
+    return {file.relative_to(ROOT) for file in files if len(ast.parse(file.read_text()).body) > 1}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_stage_depends_on_exactly_the_code_that_it_imports(room: str) -> None:
+    assert code_deps(room) == closure(room)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_no_other_room(room: str) -> None:
+    strangers = {
+        f"{path.name}: {name}"
+        for path in (ROOT / "stages" / room).glob("*.py")
+        for name in imported(path)
+        if name.startswith("stages.") and name.split(".")[1] not in (room, "contracts")
+    }
+    assert not strangers
+
+
+def test_contracts_know_no_room() -> None:
+    strangers = {
+        f"{path.name}: {name}"
+        for path in (ROOT / "stages" / "contracts").glob("*.py")
+        for name in imported(path)
+        if name.startswith("stages.") and name.split(".")[1] != "contracts"
+    }
+    assert not strangers
+
+
+def test_nothing_below_flows_and_lineage_imports_prefect_or_dvc() -> None:
+    for path in (ROOT / "stages").rglob("*.py"):
+        assert not {name.split(".")[0] for name in imported(path)} & {"prefect", "dvc"}, path
+
+
+@pytest.mark.parametrize("library", HEAVY)
+def test_heavy_libraries_stay_in_the_rooms_that_need_them(library: str) -> None:
+    for path in (ROOT / "stages").rglob("*.py"):
+        if library in {name.split(".")[0] for name in imported(path)}:
+            assert path.parent.name in HEAVY[library], path
+
+
+def test_every_file_says_on_its_first_line_what_it_is_for() -> None:
+    for folder in ("stages", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert ast.get_docstring(ast.parse(path.read_text())), path

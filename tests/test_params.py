@@ -1,0 +1,88 @@
+"""The quick check of params.yaml: every typo is named with the key, its value, what is allowed and what was meant."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from stages.__main__ import faults, owned_sections
+
+
+@pytest.fixture
+def params() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def test_the_shipped_params_are_well(params: dict[str, Any]) -> None:
+    assert faults(params) == []
+
+
+def test_the_rooms_sections_cover_params_exactly(params: dict[str, Any]) -> None:
+    params["weather"] = {"sunny": True}
+    assert faults(params) == [f"params.yaml: weather is not a known key{_allowed('weather')}"]
+
+
+def _allowed(name: str) -> str:
+    from stages.contracts.sections import nearest
+
+    return nearest(name, sorted({pattern.split(".")[0] for pattern in owned_sections()}))
+
+
+def set_key(params: dict[str, Any], key: str, value: Any) -> None:
+    *folders, last = key.split(".")
+    for name in folders:
+        params = params[name]
+    params[last] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("profile", "dmeo", "did you mean 'demo'?"),
+        ("recipes.mobilenetv4.epocs", 3, "did you mean 'epochs'?"),
+        ("recipes.mobilenetv4.arch", "mobilnetv4_conv_small", "mobilenetv4_conv_small"),
+        ("recipes.mobilenetv4.epochs", "three", "recipes.mobilenetv4.epochs = 'three'"),
+        ("recipes.mobilenetv4.lr", "1e-3x", "recipes.mobilenetv4.lr"),
+        ("recipes.mobilenetv4.sources", ["idk"], "idc"),
+        ("recipes.mobilenetv4.task", "subtype", "subtype"),
+        ("recipes.mobilenetv4.protocol", "image", "add it to protocols"),
+        ("index.parts.train", 0.9, "sum to 1"),
+        ("index.gap", -1, "index.gap"),
+        ("threads", "many", "threads = 'many'"),
+        ("profiles.local.idc", 7, "profiles.local.idc"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(params: dict[str, Any], key: str, value: Any, said: str) -> None:
+    wrong = copy.deepcopy(params)
+    set_key(wrong, key, value)
+    found = faults(wrong)
+    assert len(found) == 1, found
+    assert key.rsplit(".", 1)[0] in found[0]
+    assert said in found[0]
+
+
+def test_all_faults_are_named_at_once(params: dict[str, Any]) -> None:
+    params["recipes"]["baseline_cnn"]["epocs"] = 1
+    params["merge"]["idc"]["height"] = -3
+    assert len(faults(params)) == 2
+
+
+@pytest.mark.parametrize("text", ["profile: [demo", "just a word", "\x00"])
+def test_unreadable_params_end_in_one_line_and_a_failure(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    for module in (["stages"], ["stages.merge"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *module],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": ""},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert "params.yaml" in done.stderr
+        assert "Traceback" not in done.stderr
