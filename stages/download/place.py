@@ -1,0 +1,58 @@
+"""data/raw/<source>/: the archive of one source, or a link to it, and source.json that says what it is."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from stages.contracts.errors import StageError
+from stages.contracts.files import appearing, sha256_of, write_json
+from stages.contracts.sections import Params, Profile, section
+from stages.download.params import SECTIONS
+
+RAW = Path("data/raw")
+
+
+@dataclass(frozen=True)
+class Source:
+    """source.json; unknown or absent is null. size in bytes, sha256 of the archive, reason: why it is absent."""
+
+    source: str
+    kind: Literal["drawn", "given", "published"]
+    present: bool
+    file: str | None = None
+    url: str | None = None
+    licence: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    reason: str | None = None
+
+
+def place(params: Params, source: str) -> str:
+    """Make data/raw/<source>/ for the profile of `params`; returns the sentence that the stage closes with."""
+    profile = section(params, "profile", Profile)
+    key = f"profiles.{profile}.{source}"
+    if key not in SECTIONS:
+        raise StageError(f"there is no source '{source}'; expected idc or breakhis")
+    value = section(params, key, SECTIONS[key])
+    with appearing(RAW / source) as folder:
+        folder.mkdir()
+        record = _LAYERS[profile](source, value, folder)
+        write_json(asdict(record), folder / "source.json")
+    return _closing(record)
+
+
+def _closing(record: Source) -> str:
+    if not record.present:
+        return f"{record.source} is absent: {record.reason}"
+    return f"{record.source} is {record.kind}: {record.file}, {record.size:,} bytes"
+
+
+def _draw(source: str, value: Any, folder: Path) -> Source:
+    from stages.download.drawn import draw_breakhis, draw_idc
+
+    archive = {"idc": draw_idc, "breakhis": draw_breakhis}[source](value, folder)
+    record = Source(source, "drawn", True, licence="none (drawn)")
+    return replace(record, file=archive.name, size=archive.stat().st_size, sha256=sha256_of(archive))
+
+
+_LAYERS = {"demo": _draw}
