@@ -13,6 +13,7 @@ from stages.contracts.errors import StageError
 PARAMS = Path("params.yaml")
 
 Profile = Literal["demo", "local", "full"]
+Protocol = Literal["case", "published", "kfold", "image"]
 Params = Mapping[str, Any]
 T = TypeVar("T")
 

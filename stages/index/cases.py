@@ -1,0 +1,106 @@
+"""Puts cases into the program and reads the answer back: what is counted, what is demanded, what could not be had."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.contracts.errors import StageError
+from stages.contracts.manifest import BENIGN, LABELS
+from stages.index.split import Demand, Search, divide
+
+BENIGN_CASES = 4
+"""Benign BreakHis cases wanted in each part that is scored: with two, one case is 50 points of specificity."""
+
+
+@dataclass(frozen=True)
+class Placing:
+    """The part of each case (index: case_id, sorted), and what the report says of the search."""
+
+    parts: pd.Series
+    findings: dict[str, Any]
+
+
+def strata(rows: pd.DataFrame) -> pd.Series:
+    """The stratum of each image: `subtype DC` where a subtype is known (BreakHis), else `label benign` (IDC)."""
+    by_label = "label " + rows["label"].map(dict(enumerate(LABELS))).astype("str")
+    return ("subtype " + rows["subtype"].astype("str")).where(rows["subtype"].notna(), by_label)
+
+
+def place(
+    rows: pd.DataFrame,
+    ratios: Mapping[str, float],
+    fixed: Mapping[str, str],
+    search: Search,
+    rng: np.random.Generator,
+) -> Placing:
+    """Put each case of one source into one of the parts named by `ratios` (part -> share of the images, sum 1).
+
+    fixed: case -> part, for cases that have no choice. Demanded: a case in every part; of every stratum with at least
+    as many cases as there are parts, one in every part; of benign BreakHis cases, in every part but train,
+    min(4, benign // 4) - of k folds, k > 4, min(4, benign // k). The answer depends on the rows' set, not their order.
+    Raises StageError if there are fewer cases than parts.
+    """
+    table = pd.crosstab(rows["case_id"], strata(rows)).sort_index(axis=0).sort_index(axis=1)
+    names = list(ratios)
+    if len(table) < len(names):
+        raise StageError(
+            f"{rows['source'].iloc[0]} has {len(table)} cases, and {len(names)} parts ({', '.join(names)}) need at "
+            f"least {len(names)}: give more cases, or take the source out (profiles.<profile>.<source>: null)"
+        )
+    demands = _demands(table, _benign(rows, table.index), names)
+    numbers = {case: number for number, case in enumerate(table.index)}
+    division = divide(
+        table.to_numpy(),
+        list(ratios.values()),
+        demands,
+        {numbers[case]: names.index(part) for case, part in fixed.items() if case in numbers},
+        search=search,
+        rng=rng,
+    )
+    parts = pd.Series([names[part] for part in division.part], index=table.index, name="part")
+    findings = {
+        "gap": round(division.gap, 6),
+        "nodes": division.nodes,
+        "node_limit_reached": division.node_limit_reached,
+        "not_in_all_parts": _not_in_all_parts(table, parts, names),
+        "lowered": [
+            f"{demand.name} in {names[demand.part]}: wanted {demand.minimum}, possible {minimum}"
+            for demand, minimum in division.lowered
+        ],
+    }
+    return Placing(parts, findings)
+
+
+def _benign(rows: pd.DataFrame, cases: pd.Index) -> np.ndarray:
+    """(cases,) bool: BreakHis cases whose images are all benign."""
+    is_benign = ((rows["label"] == BENIGN) & (rows["source"] == "breakhis")).astype(bool)
+    return is_benign.groupby(rows["case_id"]).all().reindex(cases).to_numpy(dtype=bool)
+
+
+def _demands(table: pd.DataFrame, benign: np.ndarray, names: list[str]) -> list[Demand]:
+    """What must hold in every part, as `place` says."""
+    members = {f"cases of {stratum}": (table[stratum] > 0).to_numpy() for stratum in table.columns}
+    members = {"cases": np.ones(len(table), dtype=bool)} | members
+    demands = [
+        Demand(name, has, part, 1)
+        for name, has in members.items()
+        for part in range(len(names))
+        if has.sum() >= len(names)
+    ]
+    wanted = min(BENIGN_CASES, int(benign.sum()) // max(BENIGN_CASES, len(names)))
+    scored = [part for part, name in enumerate(names) if name != "train"]
+    return demands + [Demand("benign cases", benign, part, wanted) for part in scored if wanted]
+
+
+def _not_in_all_parts(table: pd.DataFrame, parts: pd.Series, names: list[str]) -> list[dict[str, Any]]:
+    """Strata that at least one part lacks, for want of cases or because demands contradicted one another."""
+    found = []
+    for stratum in table.columns:
+        cases = table.index[table[stratum] > 0]
+        present = [name for name in names if (parts[cases] == name).any()]
+        if len(present) < len(names):
+            found.append({"stratum": stratum, "cases": len(cases), "present_in": present})
+    return found
