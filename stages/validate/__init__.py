@@ -1,0 +1,1 @@
+"""Turns the manifest into validated rows, quarantined rows and a report of what was checked."""
