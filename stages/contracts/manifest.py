@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
+from stages.contracts.sections import Source
 from stages.contracts.tables import write_table
 
-Source = Literal["idc", "breakhis"]
 SOURCES: tuple[Source, ...] = ("breakhis", "idc")
 """The two data sets, in the order in which every table sorts them."""
 

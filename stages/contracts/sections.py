@@ -14,6 +14,7 @@ PARAMS = Path("params.yaml")
 
 Profile = Literal["demo", "local", "full"]
 Protocol = Literal["case", "published", "kfold", "image"]
+Source = Literal["idc", "breakhis"]
 Params = Mapping[str, Any]
 T = TypeVar("T")
 
