@@ -1,0 +1,169 @@
+"""One chunk of members -> their pixels at store size, hashes and measures. Runs in the decoding processes."""
+
+import hashlib
+import io
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from stages.merge.archives import DamagedError, Stored, read_stored
+from stages.merge.measures import measure
+
+MAX_SIDE = 4096
+"""Longest side that is decoded, pixels: the longest published is 700. Keeps a decoded image under 64 MiB."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEADER = struct.Struct(">8sI4sII")
+
+# What Pillow raises on broken input, from its own checks down to zlib's.
+_BROKEN = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, SyntaxError, TypeError)
+_BROKEN += (ValueError, struct.error, zlib.error)
+
+
+class Frame(NamedTuple):
+    """The size of a store's images, and whether larger ones are reduced to it or are an error."""
+
+    height: int
+    width: int
+    reduces: bool
+
+
+class Job(NamedTuple):
+    """One member to hash and, unless its name already rules it out, to decode."""
+
+    content: Stored | bytes
+    decode: bool
+
+
+class Outcome(NamedTuple):
+    """What became of one job. error: why there are no pixels; None where there are, or where none were asked for."""
+
+    sha256: str | None
+    pixel_sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    padded: bool | None = None
+    error: str | None = None
+
+
+class Decoded(NamedTuple):
+    """Outcomes in the order of the jobs; pixels uint8 (k, height, width, 3) and measures float32 (k, 8) of those that
+    were decoded, in the same order."""
+
+    outcomes: list[Outcome]
+    pixels: np.ndarray
+    measures: np.ndarray
+
+
+class UnreadableError(Exception):
+    """An image that cannot or must not be decoded."""
+
+
+def decode_chunk(archive: Path, jobs: Sequence[Job], frame: Frame) -> Decoded:
+    """Read, hash, decode, fit and measure each job. A bad member is an outcome, never an exception."""
+    pixels = np.empty((len(jobs), frame.height, frame.width, 3), np.uint8)
+    outcomes: list[Outcome] = []
+    kept = 0
+    descriptor = os.open(archive, os.O_RDONLY)
+    try:
+        for job in jobs:
+            outcome = _attempt(descriptor, job, frame, pixels[kept])
+            kept += outcome.pixel_sha256 is not None
+            outcomes.append(outcome)
+    finally:
+        os.close(descriptor)
+    pixels = pixels[:kept]
+    return Decoded(outcomes, pixels, measure(pixels))
+
+
+def _attempt(descriptor: int, job: Job, frame: Frame, into: np.ndarray) -> Outcome:
+    sha256 = None
+    try:
+        data = job.content if isinstance(job.content, bytes) else read_stored(descriptor, job.content)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if not job.decode:
+            return Outcome(sha256)
+        image, mode = open_png(data)
+        rgb = np.asarray(image)
+        height, width = rgb.shape[:2]
+        padded = fit(image, rgb, frame, into)
+    except (DamagedError, UnreadableError) as error:
+        return Outcome(sha256, error=str(error))
+    pixel_hash = hashlib.sha256(struct.pack(">II", width, height))
+    pixel_hash.update(rgb)
+    return Outcome(sha256, pixel_hash.hexdigest(), width, height, mode, padded)
+
+
+def open_png(data: bytes) -> tuple[Image.Image, str]:
+    """Decode a PNG to RGB; also the mode that its file has.
+
+    The size is read from the header first, so that a small file that declares a huge image is refused before any
+    memory is taken for it. No other format's decoder is reachable. Raises UnreadableError.
+    """
+    try:
+        signature, _, chunk, width, height = _HEADER.unpack_from(data)
+    except struct.error:
+        raise UnreadableError(f"unreadable: {len(data)} bytes are no PNG") from None
+    if signature != _SIGNATURE or chunk != b"IHDR":
+        raise UnreadableError("unreadable: not a PNG")
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise UnreadableError(f"refused: declares {width:,}x{height:,} pixels, at most {MAX_SIDE:,} a side are decoded")
+    try:
+        image = PngImagePlugin.PngImageFile(io.BytesIO(data))
+        image.load()
+        return _rgb(image), image.mode
+    except _BROKEN as error:
+        raise UnreadableError(f"unreadable: {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
+        grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    return image.convert("RGB")
+
+
+def fit(image: Image.Image, rgb: np.ndarray, frame: Frame, into: np.ndarray) -> bool:
+    """Put an RGB image (`rgb` holds its pixels, uint8 (h, w, 3)) into `into`, uint8 (height, width, 3), of the store.
+
+    A larger image is reduced once, its aspect kept, where the frame allows it. What falls short is padded on the right
+    and below by reflection, where the publishers' edge images end; nothing is ever enlarged or stretched. Returns
+    whether it was padded. Raises UnreadableError for a larger image where the frame forbids it.
+    """
+    height, width = rgb.shape[:2]
+    if height > frame.height or width > frame.width:
+        if not frame.reduces:
+            raise UnreadableError(f"{width}x{height} pixels, at most {frame.width}x{frame.height} are published")
+        rgb = np.asarray(reduced(image, frame.height, frame.width))
+        height, width = rgb.shape[:2]
+    if (height, width) == (frame.height, frame.width):
+        into[:] = rgb
+        return False
+    into[:] = reflect(rgb, frame.height, frame.width)
+    return True
+
+
+def reduced(image: Image.Image, height: int, width: int) -> Image.Image:
+    """`image` made to fit into width x height with its aspect kept; a whole factor takes exact block means."""
+    factor = max(image.width / width, image.height / height)
+    if factor.is_integer():
+        return image.reduce(int(factor))
+    size = max(1, min(width, round(image.width / factor))), max(1, min(height, round(image.height / factor)))
+    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def reflect(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pad uint8 (h, w, 3) to (height, width, 3) by mirroring at the right and lower edge, edge pixel included.
+
+    Mirrors again and again where the image is narrow, so that any width and height from 1 works.
+    """
+    return np.pad(rgb, ((0, height - rgb.shape[0]), (0, width - rgb.shape[1]), (0, 0)), mode="symmetric")
