@@ -1,1 +1,1 @@
-"""Turns a profile (drawn, given or published archives) into data/raw/<source>/: one archive or a link to it, and source.json."""
+"""Turns a profile (drawn, given or published) into data/raw/<source>/: an archive or a link to one, and source.json."""

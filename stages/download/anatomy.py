@@ -49,7 +49,7 @@ def add_stroma(canvas: Canvas, temper: Temper, cells: float, looseness: float) -
     strands = canvas.texture(fibres(), zoom)
     patches = canvas.clouds(90)
     density = temper.collagen * (0.35 + 0.55 * strands) * (1 + 0.12 * patches) * (1 - 0.4 * looseness)
-    torn = (strands + 0.12 * patches < 0.06 + 0.24 * looseness)
+    torn = strands + 0.12 * patches < 0.06 + 0.24 * looseness
     canvas.eosin = np.where(torn, 0.12 * density, density).astype(np.float32)
     canvas.hematoxylin = (0.05 + 0.05 * looseness + 0.02 * patches).clip(0.01).astype(np.float32) * ~torn
     places = canvas.points(cells)

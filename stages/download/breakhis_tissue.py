@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from stages.download.anatomy import Temper, add_epithelium, add_fat, add_lined, add_stroma, around
+from stages.download.anatomy import Temper, add_epithelium, add_lined, add_stroma, around
 from stages.download.tissue import Canvas
 
 PIXELS_PER_MICROMETRE = {40: 0.75, 100: 1.875, 200: 3.75, 400: 7.5}

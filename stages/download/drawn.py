@@ -31,7 +31,28 @@ FIRST_IDC_CASE = 17001
 """The release's numbers end at 16896: no drawn case can be taken for one of its cases, nor be in a published list."""
 
 # As many cases of each subtype in a round of 20, so that 40 cases give 16 benign ones and at least 3 of each subtype.
-ROUND = ("A", "DC", "F", "LC", "PT", "MC", "TA", "PC", "DC", "DC", "A", "DC", "F", "LC", "PT", "MC", "TA", "PC", "DC", "DC")
+ROUND = (
+    "A",
+    "DC",
+    "F",
+    "LC",
+    "PT",
+    "MC",
+    "TA",
+    "PC",
+    "DC",
+    "DC",
+    "A",
+    "DC",
+    "F",
+    "LC",
+    "PT",
+    "MC",
+    "TA",
+    "PC",
+    "DC",
+    "DC",
+)
 
 FOLDERS = {
     "A": "adenosis",

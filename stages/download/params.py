@@ -17,7 +17,10 @@ class DrawnIdc(Section):
 
 
 class DrawnBreakhis(Section):
-    """profiles.demo.breakhis: how many cases to draw (at least one of each subtype), and `images` of each slide at each magnification."""
+    """profiles.demo.breakhis: how many cases to draw (at least one of each subtype), and the seed of the drawing.
+
+    images: how many of each slide at each magnification.
+    """
 
     cases: int = Field(ge=8, le=900)
     images: int = Field(ge=1, le=999)
@@ -51,7 +54,7 @@ class Slices(Section):
 
 
 class Published(Section):
-    """profiles.full.<source>: where a publisher's archive is fetched, and what is known of it (null = not published)."""
+    """profiles.full.<source>: where a publisher's archive is fetched, and what is known of it (null = unknown)."""
 
     urls: tuple[Url, ...] = Field(min_length=1)
     file: Annotated[str, Field(min_length=1), AfterValidator(_plain_name)]

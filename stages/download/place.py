@@ -1,13 +1,16 @@
 """data/raw/<source>/: the archive of one source, or a link to it, and source.json that says what it is."""
 
-from dataclasses import asdict, dataclass, replace
+import os
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from stages.contracts.errors import StageError
 from stages.contracts.files import appearing, sha256_of, write_json
 from stages.contracts.sections import Params, Profile, section
-from stages.download.params import SECTIONS
+from stages.download.params import SECTIONS, DrawnBreakhis, DrawnIdc, Published
+from stages.download.store import archives_folder, digest_of
 
 RAW = Path("data/raw")
 
@@ -47,12 +50,33 @@ def _closing(record: Source) -> str:
     return f"{record.source} is {record.kind}: {record.file}, {record.size:,} bytes"
 
 
-def _draw(source: str, value: Any, folder: Path) -> Source:
+def _draw(source: str, value: DrawnIdc | DrawnBreakhis, folder: Path) -> Source:
     from stages.download.drawn import draw_breakhis, draw_idc
 
     archive = {"idc": draw_idc, "breakhis": draw_breakhis}[source](value, folder)
-    record = Source(source, "drawn", True, licence="none (drawn)")
-    return replace(record, file=archive.name, size=archive.stat().st_size, sha256=sha256_of(archive))
+    size, sha256 = archive.stat().st_size, sha256_of(archive)
+    return Source(source, "drawn", True, archive.name, licence="none (drawn)", size=size, sha256=sha256)
 
 
-_LAYERS = {"demo": _draw}
+def _link(source: str, value: str | None, folder: Path) -> Source:
+    from stages.download.given import given_archive
+
+    key = f"profiles.local.{source}"
+    if value is None:
+        return Source(source, "given", False, reason=f"{key} is null")
+    archive = given_archive(key, value, Path(), archives_folder(os.environ))
+    (folder / archive.name).symlink_to(archive)
+    sha256, _ = digest_of(archive, None).finish()
+    return Source(source, "given", True, archive.name, size=archive.stat().st_size, sha256=sha256)
+
+
+def _fetch(source: str, value: Published, folder: Path) -> Source:
+    from stages.download.published import fetch
+
+    archive, known = fetch(source, value, archives_folder(os.environ), os.environ, time.sleep)
+    (folder / archive.name).symlink_to(archive)
+    return Source(source, "published", True, archive.name, known.url, value.licence, known.size, known.sha256)
+
+
+_LAYERS = {"demo": _draw, "local": _link, "full": _fetch}
+"""Per profile: what fills the folder and tells what it is."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 HEMATOXYLIN = np.array([0.75, 0.82, 0.36], np.float32)
 EOSIN = np.array([0.12, 0.80, 0.42], np.float32)
-"""Optical density of red, green and blue at one unit of stain; after Ruifrok and Johnston (2001), eosin less magenta."""
+"""Optical density of red, green and blue at one unit of stain; after Ruifrok and Johnston (2001)."""
 
 
 @dataclass(frozen=True)
