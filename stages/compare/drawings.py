@@ -1,0 +1,157 @@
+"""Draws the plots of the report as SVG that is the same bytes in every run."""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Rectangle
+
+COLOURS = ("#0b6e99", "#c2410c", "#6d28d9", "#15803d", "#be185d", "#854d0e", "#334155", "#0f766e")
+"""Each at least 4.5:1 against white; taken in order, beside a line style for those who do not tell colours apart."""
+DASHES = ("-", "--", "-.", ":")
+NAMES = {"idc": "IDC", "breakhis": "BreakHis"}
+
+STYLE = {
+    "svg.hashsalt": "stroma",  # else ids inside the SVG are random
+    "svg.fonttype": "none",  # text stays text: smaller, and found by a search of the page
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#94a3b8",
+    "axes.labelcolor": "#334155",
+    "xtick.color": "#475569",
+    "ytick.color": "#475569",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+
+Lines = Mapping[str, pd.DataFrame]
+
+
+def roc(lines: Lines, title: str) -> str:
+    """ROC curves, one for each named table (false_positive_rate, sensitivity)."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color="#cbd5e1", linewidth=1)
+        _lines(axes, lines, "false_positive_rate", "sensitivity")
+        _unit(axes, "1 − specificity", "sensitivity", title)
+        axes.legend(loc="lower right")
+
+    return _svg(draw, 3.4, 3.2)
+
+
+def precision_recall(lines: Lines, title: str) -> str:
+    """Precision-recall curves, one for each named table (recall, precision)."""
+
+    def draw(axes: "Axes") -> None:
+        _lines(axes, lines, "recall", "precision")
+        _unit(axes, "recall", "precision", title)
+        axes.legend(loc="lower left")
+
+    return _svg(draw, 3.4, 3.2)
+
+
+def calibration(lines: Lines, title: str) -> str:
+    """Share malignant against predicted probability, one line for each named table (predicted, observed)."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color="#cbd5e1", linewidth=1)
+        _lines(axes, lines, "predicted", "observed", marker="o")
+        _unit(axes, "mean predicted P(malignant)", "share malignant", title)
+        axes.legend(loc="upper left")
+
+    return _svg(draw, 3.4, 3.2)
+
+
+def confusion(table: pd.DataFrame, title: str) -> str:
+    """A confusion matrix: counts, shaded by the share of the actual class (actual, predicted, count, share)."""
+    names = list(dict.fromkeys(table["actual"]))
+    counts = table["count"].to_numpy().reshape(len(names), len(names))
+    shares = table["share"].fillna(0).to_numpy().reshape(len(names), len(names))
+
+    def draw(axes: "Axes") -> None:
+        for row in range(len(names)):
+            for column in range(len(names)):
+                # Rectangles rather than an image: imshow would put a PNG inside the SVG.
+                axes.add_patch(_tile(column, row, shares[row, column]))
+                ink = "white" if shares[row, column] > 0.55 else "#0f172a"
+                text = f"{counts[row, column]:,}"
+                axes.text(column, row, text, ha="center", va="center", color=ink, size=9 if len(names) == 2 else 7)
+        axes.set_xticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), names, rotation=90 if len(names) == 2 else 0, va="center")
+        edge = len(names) - 0.5
+        axes.set(xlabel="predicted", ylabel="actual", title=title, xlim=(-0.5, edge), ylim=(edge, -0.5), aspect="equal")
+        axes.tick_params(length=0)
+
+    return _svg(draw, 3.4, 3.2)
+
+
+def training(curves: pd.DataFrame, best_epoch: int, title: str) -> str:
+    """Loss of train and val by epoch, val balanced accuracy and AUROC beside it, the kept epoch marked."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: "Axes") -> None:
+        for place, column in enumerate(("train_loss", "val_loss")):
+            axes.plot(curves["epoch"], curves[column], DASHES[place], color=COLOURS[place], label=_spoken(column))
+        other = axes.twinx()
+        other.spines["right"].set_visible(True)
+        for place, column in enumerate(("val_auroc", "val_balanced_accuracy"), start=2):
+            other.plot(curves["epoch"], curves[column], DASHES[place], color=COLOURS[place], label=_spoken(column))
+        axes.axvline(best_epoch, color="#94a3b8", linewidth=1)
+        axes.set(xlabel=f"epoch (kept: {best_epoch})", ylabel="loss", title=title)
+        axes.set_ylim(bottom=0)
+        other.set(ylim=(0, 1.02), ylabel="val score")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles = [handle for one in (axes, other) for handle in one.get_legend_handles_labels()[0]]
+        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+
+    return _svg(draw, 3.4, 3.2)
+
+
+def _spoken(column: str) -> str:
+    return column.replace("_", " ").replace("auroc", "AUROC")
+
+
+def _tile(x: float, y: float, share: float) -> "Rectangle":
+    from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colormaps["Blues"](0.05 + 0.85 * share), edgecolor="white")
+
+
+def _lines(axes: "Axes", lines: Lines, x: str, y: str, marker: str | None = None) -> None:
+    for place, (name, table) in enumerate(lines.items()):
+        axes.plot(
+            table[x], table[y], DASHES[place % len(DASHES)], color=COLOURS[place % len(COLOURS)],
+            label=name, marker=marker, markersize=3.5,
+        )  # fmt: skip
+
+
+def _unit(axes: "Axes", x: str, y: str, title: str) -> None:
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, title=title, aspect="equal")
+    ticks: Sequence[float] = (0, 0.25, 0.5, 0.75, 1)
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)
+
+
+def _svg(draw: "Callable[[Axes], None]", width: float, height: float) -> str:
+    """A figure of one pair of axes as an `<svg>` element, without prolog and without metadata."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.subplots())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    return re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
