@@ -27,20 +27,21 @@ def work(params: Params) -> str:
 
     limits = section(params, "validate", ValidateParams)
     key = f"profiles.{section(params, 'profile', str)}.validate"
-    counts = section(params, key, ProfileCounts)
+    bounds = section(params, key, ProfileCounts).at_least(key)
     manifest, metadata = read_table(MANIFEST), read_metadata(MANIFEST)
     for path in (VALIDATED, QUARANTINE, REPORTS / "validation.json", REPORTS / "data_docs", FAILED):
         remove(path)
     gate = Gate()
-    found = examine(gate, manifest, metadata["sources"], limits, counts, key)
+    found = examine(gate, manifest, metadata["sources"], limits, bounds)
     place = FAILED if found.stopped else REPORTS
-    write_json(found.report(), place / "validation.json")
+    report = found.report()
+    write_json(report, place / "validation.json")
     write_pages(gate, place / "data_docs")
     if found.validated is None or found.quarantined is None or found.stopped:
-        raise StageError(failed(found.outcomes, found.frames, FAILED))
+        raise StageError(failed(found.outcomes, found.frames, report["rows"], FAILED))
     write_manifest(found.validated, {**metadata, "data": found.data}, VALIDATED)
     write_quarantine(found.quarantined, {**metadata, "data": found.data}, QUARANTINE)
-    return told(found.report()["rows"])
+    return told(report["rows"])
 
 
 if __name__ == "__main__":

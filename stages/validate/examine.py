@@ -1,29 +1,33 @@
 """The examination: manifest, each source, quarantine, then the proof that what goes on is clean."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+from great_expectations.expectations.expectation import Expectation
 
 from stages.contracts.manifest import SOURCES
 from stages.validate import published
 from stages.validate.gate import Gate, Outcome
-from stages.validate.params import ProfileCounts, ValidateParams
+from stages.validate.params import AtLeast, ValidateParams
 from stages.validate.quarantine import counted, duplicate_reasons, part, row_reasons
 from stages.validate.report import data_mark, record
-from stages.validate.suites import AtLeast, manifest_suite, source_suite, validated_suite
+from stages.validate.suites import manifest_suite, remaining_suite, source_suite, validated_suite
 
 FEWEST_CASES = 3
 """One for each part of the split: what must be left of a source whose published counts were checked before."""
 PUBLISHED_IMAGES = {"idc": sum(published.IDC_IMAGES.values()), "breakhis": sum(published.BREAKHIS_IMAGES.values())}
+
+Sources = Mapping[str, Mapping[str, Any]]
+Bounds = Mapping[str, AtLeast | None]
 
 
 @dataclass(frozen=True)
 class Examination:
     """What came of it. `validated` and `quarantined` are None where a critical rule on the manifest failed."""
 
-    sources: Mapping[str, Mapping[str, Any]]
+    sources: Sources
     outcomes: list[Outcome]
     frames: dict[str, pd.DataFrame]
     validated: pd.DataFrame | None = None
@@ -55,42 +59,42 @@ class Examination:
 
 
 def examine(
-    gate: Gate,
-    manifest: pd.DataFrame,
-    sources: Mapping[str, Mapping[str, Any]],
-    limits: ValidateParams,
-    counts: ProfileCounts,
-    key: str,
+    gate: Gate, manifest: pd.DataFrame, sources: Sources, limits: ValidateParams, bounds: Bounds
 ) -> Examination:
     """Hold a manifest against its suites and part its rows.
 
-    manifest: every row that merge made, index 0..n-1. sources: what stood in source.json, by source. key: where in
-    params.yaml the counts stand. It ends early where a critical rule fails: what follows would only repeat it.
+    manifest: every row that merge made, index 0..n-1. sources: what stood in source.json, by source. bounds: by source;
+    None where the published counts must hold. It ends early where a critical rule fails: what follows would only
+    repeat it.
     """
-    frames = {"manifest": manifest}
-    outcomes = gate.check("manifest", manifest, manifest_suite())
-    so_far = Examination(sources, outcomes, frames)
-    if so_far.stopped:
-        return so_far
-    reasons = row_reasons(manifest, outcomes)
-    for source in (name for name in SOURCES if sources[name]["present"]):
-        rows = with_labels_of_case(manifest[manifest["source"] == source])
-        frames[source] = rows.reset_index(drop=True)
-        rules = source_suite(
-            source, _bounds(counts, source, key), len(rows) == PUBLISHED_IMAGES[source],
-            limits.blank_share, limits.blur_variance,
-        )  # fmt: skip
-        found = gate.check(source, frames[source], rules)
-        outcomes += found
-        own = row_reasons(rows, found)
+    found = Examination(sources, [], {})
+
+    def check(suite: str, frame: pd.DataFrame, rules: list[Expectation]) -> list[Outcome]:
+        found.frames[suite] = frame
+        outcomes = gate.check(suite, frame, rules)
+        found.outcomes.extend(outcomes)
+        return outcomes
+
+    reasons = row_reasons(manifest, check("manifest", manifest, manifest_suite()))
+    if found.stopped:
+        return found
+    present = [name for name in SOURCES if sources[name]["present"]]
+    for source in present:
+        rows = manifest[manifest["source"] == source]
+        whole = len(rows) == PUBLISHED_IMAGES[source]
+        rules = source_suite(source, bounds[source], whole, limits.blank_share, limits.blur_variance)
+        own = row_reasons(rows, check(source, with_labels_of_case(rows).reset_index(drop=True), rules))
         reasons = pd.concat([reasons, own[~own.index.isin(reasons.index)]])
-    if so_far.stopped:
-        return so_far
+    if found.stopped:
+        return found
     reasons = pd.concat([reasons, duplicate_reasons(manifest[~manifest.index.isin(reasons.index)])])
     validated, quarantined = part(manifest, reasons)
-    frames["validated"] = with_labels_of_case(validated)
-    outcomes += gate.check("validated", frames["validated"], validated_suite(_left(counts, sources, key)))
-    return Examination(sources, outcomes, frames, validated, quarantined)
+    check("validated", with_labels_of_case(validated), validated_suite())
+    for source in present:
+        rows = validated[validated["source"] == source].reset_index(drop=True)
+        least = bound.cases if (bound := bounds[source]) else FEWEST_CASES
+        check(f"{source} validated", rows, remaining_suite(source, least))
+    return replace(found, validated=validated, quarantined=quarantined)
 
 
 def with_labels_of_case(frame: pd.DataFrame) -> pd.DataFrame:
@@ -101,15 +105,3 @@ def with_labels_of_case(frame: pd.DataFrame) -> pd.DataFrame:
     """
     breakhis = frame[frame["source"] == "breakhis"]
     return frame.assign(labels_of_case=breakhis.groupby("case_id")["label"].transform("nunique"))
-
-
-def _bounds(counts: ProfileCounts, source: str, key: str) -> AtLeast | None:
-    bounds = getattr(counts, source)
-    return AtLeast(bounds.images, bounds.cases, f"{key}.{source}") if bounds else None
-
-
-def _left(counts: ProfileCounts, sources: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, int]:
-    """How many cases of each present source must be left after quarantine."""
-    present = [name for name in SOURCES if sources[name]["present"]]
-    bounds = {name: _bounds(counts, name, key) for name in present}
-    return {name: bound.cases if bound else FEWEST_CASES for name, bound in bounds.items()}

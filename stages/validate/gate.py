@@ -1,7 +1,7 @@
 """Holds frames against suites with Great Expectations, and says in plain records what came of every rule."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,15 +55,17 @@ class Gate:
 
         frame: index 0..n-1. Rules of one suite are told apart by their descriptions.
         """
-        whole = self._source.add_dataframe_asset(suite).add_batch_definition_whole_dataframe("all rows")
+        asset = self._source.add_dataframe_asset(suite)
+        whole = asset.add_batch_definition_whole_dataframe("all rows")
         held = self._context.suites.add(gx.ExpectationSuite(name=suite, expectations=list(rules)))
         definition = self._context.validation_definitions.add(
             gx.ValidationDefinition(name=suite, data=whole, suite=held)
         )
-        result = definition.run(batch_parameters={"dataframe": frame}, result_format="SUMMARY", run_id=RUN)
+        batch = {"dataframe": frame[columns_of(frame, rules)]}
+        result = definition.run(batch_parameters=batch, result_format="SUMMARY", run_id=RUN)
         came = {one.expectation_config.description: one for one in result.results}
-        batch = whole.get_batch({"dataframe": frame})
-        return [self._outcome(suite, rule, came[rule.description], batch) for rule in rules]
+        outcomes = [_outcome(suite, rule, came[rule.description]) for rule in rules]
+        return [_with_rows(outcome, whole, batch) if outcome.unexpected else outcome for outcome in outcomes]
 
     def build_pages(self, folder: Path) -> None:
         """Write the static site of everything that was checked into `folder`."""
@@ -73,21 +75,39 @@ class Gate:
         self._context.add_data_docs_site(SITE, site)
         self._context.build_data_docs(site_names=[SITE])
 
-    @staticmethod
-    def _outcome(suite: str, rule: Expectation, came: Any, batch: Any) -> Outcome:
-        """Rows are asked for only where a rule failed: listing them for every rule would cost as much again."""
-        faults = [info for info in _infos(came.exception_info) if info["raised_exception"]]
-        if faults:
-            observed = f"could not be checked: {faults[0]['exception_message'].splitlines()[0]}"
-            return Outcome(suite, rule, False, observed, None, None)
-        found = came.to_json_dict()["result"]
-        unexpected = found.get("unexpected_count")
-        rows: list[int] = []
-        if not came.success and unexpected:
-            rows = sorted(batch.validate(rule, result_format=EVERY_ROW).result.get("unexpected_index_list", []))
-        return Outcome(
-            suite, rule, bool(came.success), found.get("observed_value"), unexpected, found.get("element_count"), rows
-        )
+
+def columns_of(frame: pd.DataFrame, rules: Sequence[Expectation]) -> list[str]:
+    """The columns that rules ask about: Great Expectations hashes and copies whatever it is given.
+
+    All of them, where a rule is about the table's columns.
+    """
+    asked: list[Any] = [rule.configuration.to_json_dict()["kwargs"] for rule in rules]
+    if any("column_list" in kwargs for kwargs in asked):
+        return list(frame.columns)
+    named = set()
+    while asked:
+        for key, value in asked.pop().items():
+            if isinstance(value, dict):
+                asked.append(value)
+            elif key in ("column", "column_A", "column_B", "name"):
+                named.add(value)
+    return [name for name in frame if name in named]
+
+
+def _outcome(suite: str, rule: Expectation, came: Any) -> Outcome:
+    faults = [info for info in _infos(came.exception_info) if info["raised_exception"]]
+    if faults:
+        observed = f"could not be checked: {faults[0]['exception_message'].splitlines()[0]}"
+        return Outcome(suite, rule, False, observed, None, None)
+    found = came.to_json_dict()["result"]
+    unexpected, checked = found.get("unexpected_count"), found.get("element_count")
+    return Outcome(suite, rule, bool(came.success), found.get("observed_value"), unexpected, checked)
+
+
+def _with_rows(outcome: Outcome, whole: Any, batch: dict[str, Any]) -> Outcome:
+    """Ask again which rows break a rule, all of them: asked of every rule at once, that would cost as much again."""
+    found = whole.get_batch(batch).validate(outcome.rule, result_format=EVERY_ROW).result
+    return replace(outcome, rows=sorted(found["unexpected_index_list"]))
 
 
 def _infos(exception_info: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The sections of params.yaml that validate owns: thresholds, and how many images a profile must bring."""
 
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,6 +13,15 @@ class ValidateParams(Section):
 
     blank_share: float = Field(gt=0, le=1)
     blur_variance: float = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """Lower bounds on a source, and the key of params.yaml that sets them."""
+
+    images: int
+    cases: int
+    key: str
 
 
 class Bounds(Section):
@@ -36,6 +46,14 @@ class ProfileCounts(Section):
         if self.counts == "published" and given:
             raise ValueError(f"`counts: published` takes no bounds; remove {given}, or set `counts: bounds`")
         return self
+
+    def at_least(self, key: str) -> dict[str, AtLeast | None]:
+        """The bounds of each source, or None where the published counts must hold. key: where this section stands."""
+        given = {"breakhis": self.breakhis, "idc": self.idc}
+        return {
+            name: AtLeast(bounds.images, bounds.cases, f"{key}.{name}") if bounds else None
+            for name, bounds in given.items()
+        }
 
 
 SECTIONS: dict[str, Any] = {"validate": ValidateParams, "profiles.*.validate": ProfileCounts}

@@ -21,7 +21,8 @@ def row_reasons(frame: pd.DataFrame, outcomes: Iterable[Outcome]) -> pd.Series:
         if outcome.reason in (None, "duplicate_of"):
             continue
         columns = _columns(outcome)
-        for label, values in zip(frame.index[outcome.rows], frame.iloc[outcome.rows][columns].values, strict=True):
+        broken = frame.iloc[list(outcome.rows)][columns]
+        for label, values in zip(broken.index, broken.to_numpy(dtype=object), strict=True):
             reasons.setdefault(label, _reason(str(outcome.reason), columns, values))
     return pd.Series(reasons, dtype="str")
 

@@ -46,12 +46,15 @@ def told(rows: Mapping[str, Any]) -> str:
     return f"{rows['in']:,} rows = {rows['validated']:,} validated + {held}"
 
 
-def failed(outcomes: Sequence[Outcome], frames: Mapping[str, pd.DataFrame], place: Path) -> str:
-    """The message of a stop: the table of failures, where to see more, and what to do."""
+def failed(
+    outcomes: Sequence[Outcome], frames: Mapping[str, pd.DataFrame], rows: Mapping[str, Any], place: Path
+) -> str:
+    """The message of a stop: the table of failures, where the rows went, where to see more, and what to do."""
     number = sum(outcome.stops for outcome in outcomes)
+    went = f"After quarantine: {told(rows)}\n" if "reasons" in rows else ""
     return (
         f"the data breaks {number} critical rule{'s' if number > 1 else ''}, so nothing goes on\n"
-        f"{failures(outcomes, frames)}\n"
+        f"{failures(outcomes, frames)}\n{went}"
         f"All rules and findings: {place}/validation.json and {place}/data_docs/index.html. Mend the archive that "
         "`profile` names in params.yaml, or the bound named above, and run `dvc repro` again"
     )
