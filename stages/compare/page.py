@@ -9,6 +9,7 @@ from stages.compare import drawings
 from stages.compare.collect import Findings, Result
 from stages.compare.drawings import NAMES
 from stages.compare.grids import (
+    LEAKS,
     metric_grids,
     models_grid,
     quarantine_grid,
@@ -89,10 +90,11 @@ def _overview(findings: Findings) -> list[Figure]:
         for result in findings.results:
             points = _of(result.plots["roc"], source)
             if len(points):
-                lines[result.recipe] = points
+                leaks = f" ({LEAKS})" if shared_cases(findings, result) else ""
+                lines[f"{result.recipe}{leaks}"] = points
         if lines:
-            title = f"{name}, test, by image ({findings.data})"
-            figures.append(Figure(drawings.roc(lines, title), f"ROC curves on {title}: {', '.join(lines)}"))
+            title = f"ROC, {name} test by image ({findings.data})"
+            figures.append(Figure(drawings.roc(lines, title), f"{title}: {', '.join(lines)}"))
     return figures
 
 
