@@ -33,7 +33,7 @@ class Temper:
             stain=Stain.drawn(rng),
             size=6.6 + 4.2 * grade + rng.normal(0, 0.4),
             spread=0.08 + 0.22 * grade,
-            ragged=0.05 + 0.25 * grade,
+            ragged=0.03 + 0.11 * grade,
             crowding=0.95 + 0.25 * grade + rng.normal(0, 0.08),
             ink=rng.uniform(0.75, 1.05),
             collagen=rng.uniform(0.55, 1.0),
@@ -49,8 +49,8 @@ def add_stroma(canvas: Canvas, temper: Temper, cells: float, looseness: float) -
     strands = canvas.texture(fibres(), zoom)
     patches = canvas.clouds(90)
     density = temper.collagen * (0.35 + 0.55 * strands) * (1 + 0.12 * patches) * (1 - 0.4 * looseness)
-    torn = strands + 0.12 * patches < 0.06 + 0.24 * looseness
-    canvas.eosin = np.where(torn, 0.12 * density, density).astype(np.float32)
+    torn = strands + 0.28 * patches < 0.4 * looseness - 0.2
+    canvas.eosin = np.where(torn, 0.1 * density, density)
     canvas.hematoxylin = (0.05 + 0.05 * looseness + 0.02 * patches).clip(0.01).astype(np.float32) * ~torn
     places = canvas.points(cells)
     places = places[canvas.rng.random(len(places)) < 0.7]
@@ -63,7 +63,7 @@ def add_epithelium(canvas: Canvas, temper: Temper, where: np.ndarray, spacing: f
     canvas.hematoxylin = np.where(where, 0.26 * tint, canvas.hematoxylin)
     canvas.nuclei[where] = 0
     places = canvas.points(spacing / np.sqrt(temper.crowding), where)
-    size = temper.size * np.exp(canvas.rng.normal(0, temper.spread, len(places)))
+    size = temper.size * np.exp(canvas.rng.normal(0, temper.spread, len(places)).clip(-0.6, 0.6))
     ink = temper.ink * np.exp(canvas.rng.normal(0, 0.5 * temper.spread + 0.05, len(places)))
     canvas.stamp_nuclei(places, size, 1.25, ink, temper.ragged)
 
@@ -83,38 +83,34 @@ def add_lined(canvas: Canvas, temper: Temper, depth: np.ndarray, wall: float, se
 
 
 def around(
-    canvas: Canvas, centres: np.ndarray, long: np.ndarray, short: np.ndarray, turn: np.ndarray, margin: float
+    canvas: Canvas, centres: np.ndarray, long: np.ndarray, short: np.ndarray, margin: float, aligned: float = 3.0
 ) -> np.ndarray:
     """Distance from the nearest of many wobbly ellipses, float32 (height, width), negative inside, at most `margin`.
 
-    centres: (n, 2) px. long, short: (n,) half axes in micrometres. turn: (n,) radians.
+    centres: (n, 2) px. long, short: (n,) half axes. aligned: how far, radians, they stray from the fibres' direction.
     """
-    depth = np.full((canvas.height, canvas.width), margin, np.float32)
-    wobble = canvas.rng.uniform(0.03, 0.16, len(centres))
-    phase = canvas.rng.uniform(0, 2 * np.pi, len(centres))
-    for (x, y), a, b, angle, swing, start in zip(centres, long, short, turn, wobble, phase, strict=True):
-        reach = (a * (1 + swing) + margin) * canvas.scale
-        top, bottom = (int(np.clip(y + side * reach, 0, canvas.height)) for side in (-1, 1))
-        left, right = (int(np.clip(x + side * reach, 0, canvas.width)) for side in (-1, 1))
-        if top >= bottom or left >= right:
-            continue
-        dy = (np.arange(top, bottom, dtype=np.float32)[:, None] - y) / canvas.scale
-        dx = (np.arange(left, right, dtype=np.float32)[None, :] - x) / canvas.scale
-        along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
-        radius = np.sqrt((along / a) ** 2 + (across / b) ** 2) + 1e-6
-        radius *= 1 + swing * np.sin(3 * np.arctan2(across, along) + start)
+    depth = np.full(canvas.height * canvas.width, margin, np.float32)
+    turn = canvas.rng.normal(canvas.angle, aligned, len(centres))
+    wobble = 1 + 0.1 * canvas.clouds(22).reshape(-1)
+    shape = [value.astype(np.float32) for value in (long, short, np.cos(turn), np.sin(turn))]
+    for stamp in canvas.stamps(centres, (long * 1.1 + margin) * canvas.scale):
+        a, b, c, s = (value[stamp.which, None, None] for value in shape)
+        dx, dy = stamp.dx / np.float32(canvas.scale), stamp.dy / np.float32(canvas.scale)
+        along, across = (dx * c + dy * s) / a, (dy * c - dx * s) / b
+        radius = np.sqrt(along**2 + across**2) + np.float32(1e-6)
         # radius - 1 over its slope is the distance to first order, which is all that a wall of even width needs.
-        slope = np.sqrt((along / a**2) ** 2 + (across / b**2) ** 2) / radius + 1e-6
-        box = depth[top:bottom, left:right]
-        np.minimum(box, (radius - 1) / slope, out=box)
-    return depth
+        slope = np.sqrt((along / a) ** 2 + (across / b) ** 2) / radius + np.float32(1e-6)
+        distance = (radius * wobble[stamp.pixel] - 1) / slope
+        close = (distance < margin) & stamp.seen
+        np.minimum.at(depth, stamp.pixel[close], distance[close])
+    return depth.reshape(canvas.height, canvas.width)
 
 
 def add_fat(canvas: Canvas, where: np.ndarray) -> None:
     """Replace the tissue in the mask `where` by fat: empty cells of 60 to 90 micrometres with thin pink walls."""
-    centres = canvas.points(62)
-    half = canvas.rng.normal(35, 3, len(centres)).clip(24)
-    depth = around(canvas, centres, half, half * 0.9, canvas.rng.uniform(0, 3, len(centres)), 30.0)
+    centres = canvas.points(70)
+    half = canvas.rng.normal(36, 3, len(centres)).clip(24)
+    depth = around(canvas, centres, half, half * 0.9, margin=1.0)
     hollow = where & (depth < 0)
     canvas.eosin = np.where(hollow, 0.015, np.where(where, np.maximum(canvas.eosin * 0.7, 0.2), canvas.eosin))
     canvas.hematoxylin = np.where(hollow, 0.01, canvas.hematoxylin)

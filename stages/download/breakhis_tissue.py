@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from stages.download.anatomy import Temper, add_epithelium, add_lined, add_stroma, around
-from stages.download.tissue import Canvas
+from stages.download.tissue import Canvas, coarse
 
 PIXELS_PER_MICROMETRE = {40: 0.75, 100: 1.875, 200: 3.75, 400: 7.5}
 """So that a nucleus of 8 micrometres spans about as many pixels as in the published images (60 at 400)."""
@@ -16,78 +16,86 @@ DRAWN_SMALLER = 2
 
 
 def draw_field(
-    rng: np.random.Generator, temper: Temper, subtype: str, magnification: int, height: int, width: int
-) -> Image.Image:
-    """One field of view of a slide: RGB, `width` x `height`, at 40, 100, 200 or 400 times."""
+    rng: np.random.Generator, temper: Temper, subtype: str, magnification: int, size: tuple[int, int]
+) -> np.ndarray:
+    """One field of view of a slide, uint8 (height, width, 3): `size` is (width, height); 40, 100, 200 or 400 times."""
+    width, height = size
     scale = PIXELS_PER_MICROMETRE[magnification] / DRAWN_SMALLER
     canvas = Canvas(rng, height // DRAWN_SMALLER, width // DRAWN_SMALLER, scale)
     ARCHITECTURES[subtype](canvas, temper)
-    small = canvas.render(temper.stain, mottle=max(scale, 0.5))
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR)
+    image = Image.fromarray(canvas.render(temper.stain)).resize(size, Image.Resampling.BILINEAR)
+    return coarse(np.asarray(image))
 
 
-def _glands(canvas: Canvas, temper: Temper, spacing: float, lumen: float, aspect: float, wall: float) -> None:
+def _at_an_edge(canvas: Canvas, field: np.ndarray) -> np.ndarray:
+    """Shift a field so that its zero, where structures meet, passes near the middle: who takes a picture aims at it."""
+    middle = field[canvas.height // 2, canvas.width // 2]
+    return field - 0.85 * middle if canvas.scale > 1 else field
+
+
+def _tubules(
+    canvas: Canvas, temper: Temper, *, spacing: float, lumen: float, aspect: float, wall: float, aligned: float = 0.5
+) -> None:
     """Tubules about `spacing` apart, each with a cavity of half width `lumen` and a wall of one row of cells."""
     centres = canvas.points(spacing)
     short = lumen * np.exp(canvas.rng.normal(0, 0.35, len(centres)))
-    turn = canvas.rng.normal(canvas.angle, 0.5, len(centres))
-    depth = around(canvas, centres, short * aspect, short, turn, wall + 20)
+    depth = around(canvas, centres, short * aspect, short, wall + 1, aligned)
     add_lined(canvas, temper, depth, wall, secretion=float(canvas.rng.choice([0.02, 0.02, 0.25])))
 
 
 def _adenosis(canvas: Canvas, temper: Temper) -> None:
     add_stroma(canvas, temper, cells=26, looseness=0.15)
-    _glands(canvas, temper, spacing=48, lumen=6, aspect=1.3, wall=11)
+    _tubules(canvas, temper, spacing=48, lumen=6, aspect=1.3, wall=11)
 
 
 def _fibroadenoma(canvas: Canvas, temper: Temper) -> None:
-    add_stroma(canvas, temper, cells=17, looseness=0.45)
-    _glands(canvas, temper, spacing=135, lumen=4, aspect=14, wall=12)
+    add_stroma(canvas, temper, cells=15, looseness=0.35)
+    _tubules(canvas, temper, spacing=130, lumen=4, aspect=10, wall=12, aligned=0.8)
 
 
 def _phyllodes(canvas: Canvas, temper: Temper) -> None:
-    add_stroma(canvas, temper, cells=12, looseness=0.35)
-    leaves = canvas.clouds(150)
+    add_stroma(canvas, temper, cells=11, looseness=0.25)
+    leaves = _at_an_edge(canvas, canvas.clouds(150))
     add_lined(canvas, temper, (np.abs(leaves) - 0.13) * 75, 12, secretion=0.02)
 
 
 def _tubular_adenoma(canvas: Canvas, temper: Temper) -> None:
     add_stroma(canvas, temper, cells=22, looseness=0.2)
-    _glands(canvas, temper, spacing=50, lumen=13, aspect=1.1, wall=10)
+    _tubules(canvas, temper, spacing=50, lumen=13, aspect=1.1, wall=10)
 
 
 def _ductal(canvas: Canvas, temper: Temper) -> None:
-    add_stroma(canvas, temper, cells=24, looseness=0.1)
-    nests = canvas.clouds(75) + 0.35 * canvas.clouds(22) > 0.05
+    add_stroma(canvas, temper, cells=24, looseness=0.15)
+    nests = _at_an_edge(canvas, canvas.clouds(75)) + 0.35 * canvas.clouds(22) > 0.05
     add_epithelium(canvas, temper, nests, temper.size * 1.18)
 
 
 def _lobular(canvas: Canvas, temper: Temper) -> None:
     add_stroma(canvas, temper, cells=24, looseness=0.25)
     bend = 10 * canvas.clouds(120)
-    ys, xs = np.mgrid[0 : canvas.height, 0 : canvas.width] / canvas.scale
+    ys, xs = np.mgrid[0 : canvas.height, 0 : canvas.width].astype(np.float32) / canvas.scale
     rank = (ys * np.cos(canvas.angle) - xs * np.sin(canvas.angle) + bend) % 27
-    files = (rank < 9) & (canvas.clouds(40) > -0.5)
-    add_epithelium(canvas, temper, files, temper.size * 1.25)
+    files = (rank < 9) & (canvas.clouds(40) > -0.4)
+    add_epithelium(canvas, temper, files, temper.size * 1.25, tint=0.8)
 
 
 def _mucinous(canvas: Canvas, temper: Temper) -> None:
     add_stroma(canvas, temper, cells=26, looseness=0.2)
-    pools = canvas.clouds(170) > -0.7
+    pools = _at_an_edge(canvas, canvas.clouds(170)) > -0.6
     wisps = (0.5 + 0.5 * canvas.clouds(9)).clip(0)
-    canvas.hematoxylin = np.where(pools, 0.10 + 0.08 * wisps, canvas.hematoxylin).astype(np.float32)
-    canvas.eosin = np.where(pools, 0.05 + 0.04 * wisps, canvas.eosin).astype(np.float32)
+    canvas.hematoxylin = np.where(pools, 0.10 + 0.08 * wisps, canvas.hematoxylin)
+    canvas.eosin = np.where(pools, 0.05 + 0.04 * wisps, canvas.eosin)
     canvas.nuclei[pools] = 0
-    centres = canvas.points(105)
+    centres = canvas.points(95)
     half = canvas.rng.uniform(14, 36, len(centres))
-    depth = around(canvas, centres, half * 1.3, half, canvas.rng.uniform(0, 3, len(centres)), 30.0)
+    depth = around(canvas, centres, half * 1.3, half, margin=12.0)
     add_epithelium(canvas, temper, pools & (depth + 4 * canvas.clouds(14) < 0), temper.size * 1.18)
 
 
 def _papillary(canvas: Canvas, temper: Temper) -> None:
-    add_stroma(canvas, temper, cells=22, looseness=0.2)
-    fronds = (canvas.clouds(85) + 0.25 * canvas.clouds(25) + 0.35) * 42
-    add_lined(canvas, temper, fronds, 26, secretion=0.02)
+    add_stroma(canvas, temper, cells=20, looseness=0.1)
+    fronds = _at_an_edge(canvas, canvas.clouds(70)) + 0.3 * canvas.clouds(25) + 0.45
+    add_lined(canvas, temper, fronds * 34, 30, secretion=0.02)
 
 
 ARCHITECTURES: dict[str, Callable[[Canvas, Temper], None]] = {

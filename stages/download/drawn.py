@@ -7,18 +7,19 @@ import gzip
 import io
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from stages.contracts.progress import Progress
 from stages.download.anatomy import Temper
 from stages.download.breakhis_tissue import draw_field
 from stages.download.idc_tissue import draw_slide
 from stages.download.params import DrawnBreakhis, DrawnIdc
+from stages.download.png import png
 
 Member = tuple[str, bytes]
 """Path inside an archive, and the file's bytes."""
@@ -105,12 +106,12 @@ def _idc_case(params: DrawnIdc, case: int) -> list[Member]:
         box = np.s_[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
         label = int(tumour[box].mean() >= 0.5)
         name = f"{number}_idx5_x{left + column * PATCH}_y{top + row * PATCH}_class{label}.png"
-        members.append((f"{number}/{label}/{name}", _png(Image.fromarray(slide[box]), level=6)))
+        members.append((f"{number}/{label}/{name}", png(slide[box])))
     if case == 1:
         name, content = members[-1]
         members[-1] = (name, content[: len(content) // 2])
     if case == 2:
-        members.append((f"{number}/0/{number}_overview.png", _png(Image.fromarray(slide).reduce(4), level=6)))
+        members.append((f"{number}/0/{number}_overview.png", png(slide[::4, ::4])))
     return members
 
 
@@ -155,21 +156,16 @@ def breakhis_members(params: DrawnBreakhis) -> Iterator[Member]:
             for image in range(params.images):
                 # The twins are drawn from one seed and differ in their compression: equal pixels, other bytes.
                 who = [params.seed, slide.case, 0 if twin else slide.number + 1, magnification, image]
-                drawn = draw_field(
-                    np.random.default_rng(who),
-                    temper,
-                    "DC" if twin else slide.subtype,
-                    magnification,
-                    FIELD_HEIGHT - 4 * low,
-                    FIELD_WIDTH,
-                )
-                content = _png(drawn, level=2 if twin and slide.subtype == "LC" else 1)
+                subtype = "DC" if twin else slide.subtype
+                size = (FIELD_WIDTH, FIELD_HEIGHT - 4 * low)
+                drawn = draw_field(np.random.default_rng(who), temper, subtype, magnification, size)
+                content = png(drawn, zlib.Z_DEFAULT_STRATEGY if twin and slide.subtype == "LC" else zlib.Z_RLE)
                 if slide is defects["TA"] and (magnification, image) == (200, 0):
                     content = content[: len(content) // 2]
                 name = f"{_stem(slide, '-')}-{magnification}-{image + 1:03d}.png"
                 yield f"{_folder(slide)}/{magnification}X/{name}", content
-    foreign = Image.new("RGB", (FIELD_WIDTH, FIELD_HEIGHT), (236, 224, 232))
-    yield f"{_folder(slides[0])}/100X/SOB_scale_bar.png", _png(foreign, level=1)
+    foreign = np.full((FIELD_HEIGHT, FIELD_WIDTH, 3), 232, np.uint8)
+    yield f"{_folder(slides[0])}/100X/SOB_scale_bar.png", png(foreign)
 
 
 def _stem(slide: Slide, hyphen: str) -> str:
@@ -181,12 +177,6 @@ def _folder(slide: Slide) -> str:
     label = "benign" if slide.subtype in BENIGN else "malignant"
     subtype = FOLDERS[slide.subtype]
     return f"BreaKHis_v1/histology_slides/breast/{label}/SOB/{subtype}/{_stem(slide, '_')}"
-
-
-def _png(image: Image.Image, level: int) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=level)
-    return file.getvalue()
 
 
 def write_zip(members: Iterable[Member], path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from stages.download.anatomy import Temper, add_epithelium, add_fat, add_lined, add_stroma, around
-from stages.download.tissue import Canvas, clouds
+from stages.download.tissue import Canvas, clouds, coarse
 
 PIXELS_PER_MICROMETRE = 0.25
 
@@ -20,7 +20,7 @@ def draw_slide(rng: np.random.Generator, height: int, width: int) -> tuple[np.nd
     add_fat(canvas, fat)
     _add_lobules(canvas, temper, ~tumour & ~fat)
     _add_tumour(canvas, temper, tumour)
-    return canvas.render(temper.stain, mottle=0.6), tumour
+    return coarse(canvas.render(temper.stain)), tumour
 
 
 def _add_lobules(canvas: Canvas, temper: Temper, where: np.ndarray) -> None:
@@ -29,7 +29,7 @@ def _add_lobules(canvas: Canvas, temper: Temper, where: np.ndarray) -> None:
     lobules = where & (canvas.clouds(150) > rng.uniform(0.9, 1.8))
     centres = canvas.points(60, lobules)
     lumen = rng.uniform(4, 14, len(centres))
-    depth = around(canvas, centres, lumen * 1.3, lumen, rng.uniform(0, 3, len(centres)), 40.0)
+    depth = around(canvas, centres, lumen * 1.3, lumen, margin=15.0)
     add_lined(canvas, temper, np.where(where, depth, 40), 14, secretion=0.05)
     infiltrate = canvas.points(9, where & (canvas.clouds(110) > rng.uniform(1.0, 2.2)))
     canvas.stamp_nuclei(infiltrate, 6.5, 1.0, 1.05 * temper.ink)

@@ -4,6 +4,7 @@ What it draws looks like tissue stained with hematoxylin and eosin, but is a dra
 conclusion about patients can be drawn from a model trained on it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Self
@@ -27,8 +28,8 @@ class Stain:
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> Self:
         """A stain as one laboratory might give it: hue and strength vary enough to tell cases apart by colour alone."""
-        hue = rng.normal(1.0, 0.11, (2, 3))
-        strength = np.exp(rng.normal(0.0, 0.24, (2, 1)))
+        hue = rng.normal(1.0, 0.15, (2, 3)).clip(0.6)
+        strength = np.exp(rng.normal(0.0, 0.27, (2, 1)))
         vectors = (np.stack([HEMATOXYLIN, EOSIN]) * hue * strength).astype(np.float32)
         glass = (rng.uniform(228, 250) + rng.normal(0, 3.0, 3)).clip(215, 253).astype(np.float32)
         return cls(vectors[0], vectors[1], glass)
@@ -69,6 +70,21 @@ def grain() -> np.ndarray:
     return 0.8 * clouds(rng, TEXTURE_SIDE, TEXTURE_SIDE, 3.2) + 0.5 * clouds(rng, TEXTURE_SIDE, TEXTURE_SIDE, 7)
 
 
+@dataclass(frozen=True)
+class Stamps:
+    """Windows of equal shape, h x w, around some places of a canvas.
+
+    which: (m,) which places. dx (m, 1, w), dy (m, h, 1): px from the place. pixel (m, h, w): flat index on the canvas,
+    of the nearest pixel where the window hangs over its edge. seen (m, h, w): whether the canvas has that pixel.
+    """
+
+    which: np.ndarray
+    dx: np.ndarray
+    dy: np.ndarray
+    pixel: np.ndarray
+    seen: np.ndarray
+
+
 class Canvas:
     """Layers of stain on a field of view; lengths are micrometres unless they say px.
 
@@ -78,10 +94,11 @@ class Canvas:
 
     def __init__(self, rng: np.random.Generator, height: int, width: int, scale: float) -> None:
         self.rng, self.height, self.width, self.scale = rng, height, width, scale
-        self.angle = rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.1)
+        self.angle = rng.uniform(0, np.pi)
         self.hematoxylin = np.zeros((height, width), np.float32)
         self.eosin = np.zeros((height, width), np.float32)
         self.nuclei = np.zeros((height, width), np.float32)
+        self.speck = self.texture(grain(), max(scale, 0.55))
 
     def clouds(self, cell: float) -> np.ndarray:
         """Smooth noise with features of about `cell` micrometres, float32 (height, width), about standard normal."""
@@ -89,14 +106,16 @@ class Canvas:
 
     def texture(self, bank: np.ndarray, zoom: float) -> np.ndarray:
         """A random window of a texture, enlarged `zoom` times, turned so that fibres run along `angle`."""
-        upright = abs(np.sin(self.angle)) > 0.5
-        height, width = (self.width, self.height) if upright else (self.height, self.width)
-        rows, columns = (min(side / zoom, TEXTURE_SIDE) for side in (height, width))
-        top, left = self.rng.uniform(0, TEXTURE_SIDE - rows), self.rng.uniform(0, TEXTURE_SIDE - columns)
-        window = Image.fromarray(bank).resize(
-            (width, height), Image.Resampling.BILINEAR, box=(left, top, left + columns, top + rows)
+        cosine, sine = np.cos(self.angle) / zoom, np.sin(self.angle) / zoom
+        reach = min(np.hypot(self.height, self.width) / 2 / zoom, TEXTURE_SIDE / 2)
+        x, y = self.rng.uniform(reach, TEXTURE_SIDE - reach, 2)
+        columns, rows = self.width / 2, self.height / 2
+        turn = (cosine, sine, x - cosine * columns - sine * rows, -sine, cosine, y + sine * columns - cosine * rows)
+        return np.asarray(
+            Image.fromarray(bank).transform(
+                (self.width, self.height), Image.Transform.AFFINE, turn, Image.Resampling.BILINEAR, fillcolor=0.5
+            )
         )
-        return np.asarray(window).T if upright else np.asarray(window)
 
     def points(self, spacing: float, where: np.ndarray | None = None) -> np.ndarray:
         """Places on a jittered hexagonal grid, float32 (n, 2) x and y in px; only those inside the mask `where`."""
@@ -111,42 +130,64 @@ class Canvas:
         columns, rows = places.astype(np.intp).T
         return places[where[rows, columns]]
 
+    def stamps(self, places: np.ndarray, reach: np.ndarray) -> Iterator[Stamps]:
+        """The pixels around many places, in batches of about equal `reach`, (n,) px, so that few are looked at in vain.
+
+        places: (n, 2) px, on the canvas or off it.
+        """
+        steps = np.ceil(2 * np.log2(reach.clip(1.0)))
+        near = (places + reach[:, None] >= 0).all(1) & (places - reach[:, None] < (self.width, self.height)).all(1)
+        for step in np.unique(steps[near]):
+            which = np.flatnonzero(near & (steps == step))
+            offsets = np.arange(-int(2 ** (step / 2)) - 1, int(2 ** (step / 2)) + 3, dtype=np.int32)
+            corner = np.floor(places[which]).astype(np.int32)
+            columns, rows = (
+                # A window wider than the canvas is the canvas.
+                corner[:, axis, None] + offsets if len(offsets) < side else np.tile(np.arange(side), (len(which), 1))
+                for axis, side in enumerate((self.width, self.height))
+            )
+            pixel = (rows.clip(0, self.height - 1) * self.width)[:, :, None] + columns.clip(0, self.width - 1)[:, None]
+            seen = ((rows >= 0) & (rows < self.height))[:, :, None] & ((columns >= 0) & (columns < self.width))[:, None]
+            dx = (columns - places[which, 0, None])[:, None, :].astype(np.float32)
+            dy = (rows - places[which, 1, None])[:, :, None].astype(np.float32)
+            yield Stamps(which, dx, dy, pixel, seen)
+
     def stamp_nuclei(
         self, places: np.ndarray, size: np.ndarray | float, aspect: float, ink: np.ndarray | float, ragged: float = 0.0
     ) -> None:
         """Put nuclei at `places`, (n, 2) px: ellipses `size` long and `size / aspect` wide, with a darker rim.
 
-        ink: units of hematoxylin. ragged: 0 = smooth outline; 0.3 = three-lobed. Long nuclei follow the fibres.
+        ink: units of hematoxylin. ragged: how far the outline strays from an ellipse. Long nuclei follow the fibres.
         """
         count = len(places)
         if count == 0:
             return
-        long = np.broadcast_to(np.asarray(size, np.float32) * self.scale / 2, (count,)).clip(0.9)[:, None, None]
+        ink = np.broadcast_to(np.float32(ink), (count,))[:, None, None]
+        long = (np.broadcast_to(np.float32(size), (count,)) * self.scale / 2).clip(0.9)
         short = (long / aspect).clip(0.6)
-        turn = self.rng.normal(self.angle, 0.35 if aspect > 1.8 else 3.0, (count, 1, 1)).astype(np.float32)
-        reach = int(np.ceil(float(long.max()) * (1 + ragged))) + 1
-        offsets = np.arange(-reach, reach + 1)
-        corner = np.floor(places).astype(np.intp)
-        dx = offsets[None, None, :] - (places[:, 0] - corner[:, 0])[:, None, None]
-        dy = offsets[None, :, None] - (places[:, 1] - corner[:, 1])[:, None, None]
-        along = (dx * np.cos(turn) + dy * np.sin(turn)) / long
-        across = (dy * np.cos(turn) - dx * np.sin(turn)) / short
-        square = along**2 + across**2 + 1e-6
-        distance = np.sqrt(square)
-        if ragged:
-            distance = distance * (1 + ragged * (along**3 - 3 * along * across**2) / (square * distance + 0.2))
-        cover = ((1 - distance) * short * 0.9 + 0.5).clip(0, 1)
-        value = cover * (0.72 + 0.28 * square.clip(0, 1)) * np.broadcast_to(ink, (count,))[:, None, None]
-        columns = corner[:, 0, None, None] + offsets[None, None, :] + 0 * offsets[None, :, None]
-        rows = corner[:, 1, None, None] + offsets[None, :, None] + 0 * offsets[None, None, :]
-        seen = (cover > 0) & (columns >= 0) & (columns < self.width) & (rows >= 0) & (rows < self.height)
-        np.maximum.at(self.nuclei.reshape(-1), (rows * self.width + columns)[seen], value[seen].astype(np.float32))
+        turn = self.rng.normal(self.angle, 0.35 if aspect > 1.8 else 3.0, count)
+        cosine, sine = np.cos(turn).astype(np.float32), np.sin(turn).astype(np.float32)
+        outline = 1 + ragged * self.speck.reshape(-1)
+        for stamp in self.stamps(places, long * (1 + 0.55 / short) * (1 + ragged / 2)):
+            a, b, c, s = (value[stamp.which, None, None] for value in (long, short, cosine, sine))
+            square = ((stamp.dx * c + stamp.dy * s) / a) ** 2 + ((stamp.dy * c - stamp.dx * s) / b) ** 2
+            cover = (1 - np.sqrt(square) * outline[stamp.pixel]) * (0.9 * b) + 0.5
+            inside = (cover > 0) & stamp.seen
+            value = cover.clip(None, 1) * (0.72 + 0.28 * square.clip(None, 1)) * ink[stamp.which]
+            np.maximum.at(self.nuclei.reshape(-1), stamp.pixel[inside], value[inside])
 
-    def render(self, stain: Stain, mottle: float) -> np.ndarray:
-        """The image, uint8 (height, width, 3), by Beer and Lambert. mottle: size of the chromatin's grain, px."""
-        speck = self.texture(grain(), mottle)
+    def render(self, stain: Stain) -> np.ndarray:
+        """The image, uint8 (height, width, 3), by Beer and Lambert."""
         cover = self.nuclei.clip(0, 1)
-        blue = np.maximum(self.hematoxylin, self.nuclei * (1 + 0.16 * speck)) * (1 + 0.05 * speck)
-        pink = self.eosin * (1 - 0.55 * cover) * (1 + 0.06 * speck)
-        density = blue[..., None] * stain.hematoxylin + pink[..., None] * stain.eosin
-        return (stain.glass * np.exp(-density.clip(0))).astype(np.uint8)
+        blue = np.maximum(self.hematoxylin * (1 + 0.15 * self.speck), self.nuclei * (1 + 0.2 * self.speck))
+        pink = self.eosin * (1 - 0.55 * cover) * (1 + 0.06 * self.speck)
+        image = np.empty((self.height, self.width, 3), np.uint8)
+        for channel in range(3):
+            density = blue * stain.hematoxylin[channel] + pink * stain.eosin[channel]
+            image[..., channel] = stain.glass[channel] * np.exp(-density.clip(0))
+        return image
+
+
+def coarse(image: np.ndarray) -> np.ndarray:
+    """The image, uint8, in steps of 4 grey levels: no eye sees it, and its file is half as large."""
+    return image & 0xFC | 2
