@@ -1,0 +1,74 @@
+"""The door of train: `python -m stages.train RECIPE`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.contracts.door import enter
+from stages.contracts.sections import Params, Profile, section
+
+if TYPE_CHECKING:
+    from stages.train.training import Trained
+
+
+def work(params: Params, name: str) -> str:
+    """Train the recipe `name`, or say why it cannot be; write its model folder and its curves."""
+    from stages.contracts.files import sha256_of
+    from stages.contracts.index import index_path, read_index
+    from stages.contracts.modelfolder import Skipped, model_folder, save_model, write_skipped
+    from stages.contracts.pixels import open_pixels
+    from stages.train.curves import curves_path, write_curves
+    from stages.train.params import Recipe, TrainProfile
+
+    recipe = section(params, f"recipes.{name}", Recipe)
+    profile = section(params, f"profiles.{section(params, 'profile', Profile)}.train", TrainProfile)
+    recipe = recipe.model_copy(update={"epochs": profile.epochs or recipe.epochs})
+    index = index_path(recipe.protocol)
+    rows, metadata = read_index(index, recipe.fold)
+
+    if not set(recipe.sources) & set(rows.loc[rows["split"] == "train", "source"]):
+        reason = f"no training image of {' or '.join(recipe.sources)}"
+        write_skipped(Skipped(recipe=name, reason=reason, settings=recipe.model_dump(mode="json")), model_folder(name))
+        write_curves([], curves_path(name))
+        return f"not run: {reason}"
+
+    from stages.train.training import Surroundings, train_recipe
+    from stages.train.weights import weight_folders
+
+    around = Surroundings(
+        name=name,
+        threads=section(params, "threads", int),
+        weight_folders=weight_folders(section(params, "weights_dir", Path | None), os.environ.get("STROMA_WEIGHTS")),
+        init_missing=profile.init_missing,
+        data=metadata["data"],
+        index_sha256=sha256_of(index),
+    )
+    stores = {source: open_pixels(Path("data/pixels") / f"{source}.npy") for source in recipe.sources}
+    trained = train_recipe(recipe, rows, stores, around)
+    write_curves(trained.curves, curves_path(name))
+    save_model(trained.model, trained.record, model_folder(name))
+    trained.checkpoint.clear()
+    return closing(trained)
+
+
+def closing(trained: "Trained") -> str:
+    """The sentence that says what was trained, how well by val, how fast, and what was lacking."""
+    record = trained.record
+    auroc = record.best["val_auroc"]
+    said = [
+        f"{record.epochs} epochs on {record.train_images:,} images of {', '.join(record.sources)}",
+        f"best epoch {record.best_epoch}",
+        f"val AUROC {'undefined' if auroc is None else f'{auroc:.3f}'}",
+        f"{trained.images_per_s:,.0f} images/s",
+    ]
+    if record.missing_sources:
+        said.append(f"without {', '.join(record.missing_sources)}")
+    if record.untrained_classes:
+        said.append(f"no training image of {', '.join(record.untrained_classes)}")
+    if record.start.note:
+        said.append(record.start.note)
+    return "; ".join(said)
+
+
+if __name__ == "__main__":
+    enter("train", work, argument="recipe")
