@@ -10,13 +10,18 @@ from stages.merge.params import MergeParams
 def work(params: Params) -> str:
     """Ingest both sources with one pool of decoding processes; the closing sentence counts what was found."""
     settings = section(params, "merge", MergeParams)
-    from stages.contracts.manifest import SOURCES
-    from stages.merge.ingest import ingest
-    from stages.merge.pool import decoders
+    from stages.merge.decode import Frame
+    from stages.merge.pool import Decoders
 
-    stores = {source: (size.height, size.width) for source, size in settings}
-    with decoders() as pool:
-        tallies = ingest({source: Path("data/raw") / source for source in SOURCES}, stores, Path("data"), pool)
+    frames = {
+        "breakhis": Frame(settings.breakhis.height, settings.breakhis.width, reduces=True),
+        "idc": Frame(settings.idc.height, settings.idc.width, reduces=False),
+    }
+    with Decoders(max(frame.height * frame.width * 3 for frame in frames.values())) as decoders:
+        # After the fork: pandas and pyarrow start threads, and the decoding processes need neither.
+        from stages.merge.ingest import ingest
+
+        tallies = ingest({source: Path("data/raw") / source for source in frames}, frames, Path("data"), decoders)
     return "; ".join(str(tally) for tally in tallies)
 
 

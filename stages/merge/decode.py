@@ -7,13 +7,14 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from stages.merge.archives import DamagedError, Stored, read_stored
+from stages.merge.archives import read_stored
 from stages.merge.measures import measure
+from stages.merge.member import DamagedError, Stored
 
 MAX_SIDE = 4096
 """Longest side that is decoded, pixels: the longest published is 700. Keeps a decoded image under 64 MiB."""
@@ -35,16 +36,19 @@ class Frame(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One member to hash and, unless its name already rules it out, to decode."""
+    """One member to hash and, unless its name already rules it out, to decode.
 
-    content: Stored | bytes
+    content: its place in the archive, its bytes, or the part of the shared memory (start, stop) that holds them.
+    """
+
+    content: Stored | bytes | tuple[int, int]
     decode: bool
 
 
 class Outcome(NamedTuple):
     """What became of one job. error: why there are no pixels; None where there are, or where none were asked for."""
 
-    sha256: str | None
+    sha256: str | None = None
     pixel_sha256: str | None = None
     width: int | None = None
     height: int | None = None
@@ -54,11 +58,12 @@ class Outcome(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Outcomes in the order of the jobs; pixels uint8 (k, height, width, 3) and measures float32 (k, 8) of those that
-    were decoded, in the same order."""
+    """What became of a chunk.
 
-    outcomes: list[Outcome]
-    pixels: np.ndarray
+    outcomes: the columns of Outcome, in the order of the jobs. measures: float32 (k, 8) of the `k` that were decoded.
+    """
+
+    outcomes: list[tuple[Any, ...]]
     measures: np.ndarray
 
 
@@ -66,27 +71,29 @@ class UnreadableError(Exception):
     """An image that cannot or must not be decoded."""
 
 
-def decode_chunk(archive: Path, jobs: Sequence[Job], frame: Frame) -> Decoded:
-    """Read, hash, decode, fit and measure each job. A bad member is an outcome, never an exception."""
-    pixels = np.empty((len(jobs), frame.height, frame.width, 3), np.uint8)
+def decode_chunk(archive: Path, jobs: Sequence[Job], frame: Frame, images: memoryview, pixels: np.ndarray) -> Decoded:
+    """Read, hash, decode, fit and measure each job. A bad member is an outcome, never an exception.
+
+    images: the bytes of jobs that are parts of it. pixels: uint8 (n, height, width, 3) for n jobs; those that were
+    decoded are put there one after the other.
+    """
     outcomes: list[Outcome] = []
     kept = 0
     descriptor = os.open(archive, os.O_RDONLY)
     try:
         for job in jobs:
-            outcome = _attempt(descriptor, job, frame, pixels[kept])
+            outcome = _attempt(descriptor, job, frame, images, pixels[kept])
             kept += outcome.pixel_sha256 is not None
             outcomes.append(outcome)
     finally:
         os.close(descriptor)
-    pixels = pixels[:kept]
-    return Decoded(outcomes, pixels, measure(pixels))
+    return Decoded(list(zip(*outcomes, strict=True)), measure(pixels[:kept]))
 
 
-def _attempt(descriptor: int, job: Job, frame: Frame, into: np.ndarray) -> Outcome:
+def _attempt(descriptor: int, job: Job, frame: Frame, images: memoryview, into: np.ndarray) -> Outcome:
     sha256 = None
     try:
-        data = job.content if isinstance(job.content, bytes) else read_stored(descriptor, job.content)
+        data = _bytes(descriptor, job.content, images)
         sha256 = hashlib.sha256(data).hexdigest()
         if not job.decode:
             return Outcome(sha256)
@@ -101,7 +108,13 @@ def _attempt(descriptor: int, job: Job, frame: Frame, into: np.ndarray) -> Outco
     return Outcome(sha256, pixel_hash.hexdigest(), width, height, mode, padded)
 
 
-def open_png(data: bytes) -> tuple[Image.Image, str]:
+def _bytes(descriptor: int, content: Stored | bytes | tuple[int, int], images: memoryview) -> bytes | memoryview:
+    if isinstance(content, Stored):
+        return read_stored(descriptor, content)
+    return content if isinstance(content, bytes) else images[content[0] : content[1]]
+
+
+def open_png(data: bytes | memoryview) -> tuple[Image.Image, str]:
     """Decode a PNG to RGB; also the mode that its file has.
 
     The size is read from the header first, so that a small file that declares a huge image is refused before any
