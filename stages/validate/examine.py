@@ -54,7 +54,7 @@ class Examination:
             "success": not self.stopped,
             "sources": {name: dict(source) for name, source in self.sources.items()},
             "rows": rows,
-            "expectations": [record(outcome) for outcome in self.outcomes],
+            "expectations": [record(outcome, self.frames[outcome.suite]) for outcome in self.outcomes],
         }
 
 
@@ -93,7 +93,7 @@ def examine(
     for source in present:
         rows = validated[validated["source"] == source].reset_index(drop=True)
         least = bound.cases if (bound := bounds[source]) else FEWEST_CASES
-        check(f"{source} validated", rows, remaining_suite(source, least))
+        check(f"validated_{source}", rows, remaining_suite(source, least))
     return replace(found, validated=validated, quarantined=quarantined)
 
 

@@ -57,23 +57,35 @@ class Gate:
         """
         asset = self._source.add_dataframe_asset(suite)
         whole = asset.add_batch_definition_whole_dataframe("all rows")
-        held = self._context.suites.add(gx.ExpectationSuite(name=suite, expectations=list(rules)))
+        held = self._context.suites.add(gx.ExpectationSuite(name=suite, expectations=[_titled(rule) for rule in rules]))
         definition = self._context.validation_definitions.add(
             gx.ValidationDefinition(name=suite, data=whole, suite=held)
         )
         batch = {"dataframe": frame[columns_of(frame, rules)]}
         result = definition.run(batch_parameters=batch, result_format="SUMMARY", run_id=RUN)
         came = {one.expectation_config.description: one for one in result.results}
-        outcomes = [_outcome(suite, rule, came[rule.description]) for rule in rules]
+        outcomes = [_outcome(suite, rule, came[_titled(rule).description]) for rule in rules]
         return [_with_rows(outcome, whole, batch) if outcome.unexpected else outcome for outcome in outcomes]
 
     def build_pages(self, folder: Path) -> None:
         """Write the static site of everything that was checked into `folder`."""
         store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())}
         index = {"class_name": "DefaultSiteIndexBuilder"}
-        site = {"class_name": "SiteBuilder", "store_backend": store, "site_index_builder": index}
+        site = {
+            "class_name": "SiteBuilder",
+            "store_backend": store,
+            "site_index_builder": index,
+            "show_how_to_buttons": False,
+        }
         self._context.add_data_docs_site(SITE, site)
         self._context.build_data_docs(site_names=[SITE])
+
+
+def _titled(rule: Expectation) -> Expectation:
+    """The rule as the pages show it: they have no place for what its failure means."""
+    reason = (rule.meta or {}).get("reason")
+    means = f"else quarantined: {reason}" if reason else rule.severity.value
+    return rule.copy(update={"description": f"{rule.description} [{means}]"})
 
 
 def columns_of(frame: pd.DataFrame, rules: Sequence[Expectation]) -> list[str]:

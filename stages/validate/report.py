@@ -9,11 +9,11 @@ import pandas as pd
 from stages.validate.gate import Outcome
 
 NAMED = 3
-"""So many offending images are named in the table of failures."""
+"""So many offending images are named."""
 
 
-def record(outcome: Outcome) -> dict[str, Any]:
-    """One rule and what came of it, as plain values that are equal in every run."""
+def record(outcome: Outcome, frame: pd.DataFrame) -> dict[str, Any]:
+    """One rule and what came of it, as plain values that are equal in every run. frame: what was checked."""
     config = outcome.rule.configuration.to_json_dict()
     kwargs = {key: value for key, value in config["kwargs"].items() if value is not None}
     return {
@@ -25,6 +25,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "observed": round(outcome.observed, 4) if isinstance(outcome.observed, float) else outcome.observed,
         "unexpected": outcome.unexpected,
         "checked": outcome.checked,
+        "images": _first_images(outcome, frame),
         "success": outcome.success,
     }
 
@@ -63,7 +64,12 @@ def failed(
 def failures(outcomes: Sequence[Outcome], frames: Mapping[str, pd.DataFrame]) -> str:
     """A table of the rules that stop the pipeline: where, what must hold, what was found, on which images."""
     rows = [
-        (outcome.suite, str(outcome.rule.description), _found(outcome), _named(outcome, frames[outcome.suite]))
+        (
+            outcome.suite,
+            str(outcome.rule.description),
+            _found(outcome),
+            " ".join(_first_images(outcome, frames[outcome.suite])),
+        )
         for outcome in outcomes
         if outcome.stops
     ]
@@ -81,7 +87,5 @@ def _found(outcome: Outcome) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _named(outcome: Outcome, frame: pd.DataFrame) -> str:
-    if "image_id" not in frame:
-        return ""
-    return " ".join(str(image) for image in frame["image_id"].iloc[list(outcome.rows[:NAMED])])
+def _first_images(outcome: Outcome, frame: pd.DataFrame) -> list[str]:
+    return [str(image) for image in frame["image_id"].iloc[list(outcome.rows[:NAMED])]] if outcome.rows else []

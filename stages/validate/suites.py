@@ -2,7 +2,7 @@
 
     manifest          every row that merge made: columns, kinds, keys
     idc, breakhis     the rows of one source: counts (before quarantine), sets, names, sizes, colours
-    validated, and idc validated, breakhis validated
+    validated, and validated_idc, validated_breakhis
                       the rows that go on: everything that later rooms take for granted
 
 Severity says what a failure means. `critical` stops the pipeline. `warning` holds the rows it finds back, in the
