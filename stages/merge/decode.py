@@ -120,10 +120,9 @@ def open_png(data: bytes | memoryview) -> tuple[Image.Image, str]:
     The size is read from the header first, so that a small file that declares a huge image is refused before any
     memory is taken for it. No other format's decoder is reachable. Raises UnreadableError.
     """
-    try:
-        signature, _, chunk, width, height = _HEADER.unpack_from(data)
-    except struct.error:
-        raise UnreadableError(f"unreadable: {len(data)} bytes are no PNG") from None
+    if len(data) < _HEADER.size:
+        raise UnreadableError("unreadable: not a PNG")
+    signature, _, chunk, width, height = _HEADER.unpack_from(data)
     if signature != _SIGNATURE or chunk != b"IHDR":
         raise UnreadableError("unreadable: not a PNG")
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
