@@ -24,12 +24,12 @@ SIZES = {"breakhis": [(700, 460), (700, 456)]}
 IDC_SIDE = 50
 """Patches are 50x50; at the edge of a slide they are smaller, down to one pixel."""
 FILE_NAME = {
-    "idc": r"(^|/)\d+_idx5_x\d+_y\d+_class[01]\.png$",
-    "breakhis": r"(^|/)SOB_([BM])_(A|F|PT|TA|DC|LC|MC|PC)-\d{2}-\d+[A-Z]{0,2}-(40|100|200|400)-\d{3}\.png$",
+    "idc": r"(?:^|/)\d+_idx5_x\d+_y\d+_class[01]\.png$",
+    "breakhis": r"(?:^|/)SOB_[BM]_(?:A|F|PT|TA|DC|LC|MC|PC)-\d{2}-\d+[A-Z]{0,2}-(?:40|100|200|400)-\d{3}\.png$",
 }
 OTHER_LABEL = {
-    "idc": r"/(0/[^/]*_class1|1/[^/]*_class0)\.png$",
-    "breakhis": r"(/benign/.*/SOB_M_|/malignant/.*/SOB_B_)[^/]*$",
+    "idc": r"/(?:0/[^/]*_class1|1/[^/]*_class0)\.png$",
+    "breakhis": r"(?:/benign/.*/SOB_M_|/malignant/.*/SOB_B_)[^/]*$",
 }
 """The folder says one label, the file name the other."""
 MEANS = ("mean_r", "mean_g", "mean_b")

@@ -2,8 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
+
+from stages.contracts.manifest import write_manifest
+from stages.contracts.tables import read_table
 
 SUBTYPE_FOLDERS = {
     "A": "benign/SOB/adenosis",
@@ -19,14 +25,11 @@ ARCHIVE = {source: hashlib.sha256(source.encode()).hexdigest() for source in ("b
 
 
 def frame_of(rows: Iterable[dict]) -> pd.DataFrame:
-    """Rows as a manifest frame with the types that the Parquet file gives back, sorted as it is."""
-    frame = pd.DataFrame(list(rows)).sort_values(["source", "image_id"], ignore_index=True)
-    types = {"label": "Int8", "magnification": "Int16", "pixel_row": "Int64", "bytes": "Int64"}
-    types |= dict.fromkeys(["copies", "x", "y", "width", "height"], "Int32")
-    frame = frame.astype(types)
-    texts = ["image_id", "case_id", "source", "archive_sha256", "member", "slide_id", "subtype", "mode", "sha256"]
-    frame[[*texts, "pixel_sha256", "decode_error"]] = frame[[*texts, "pixel_sha256", "decode_error"]].astype("str")
-    return frame
+    """Rows as the frame that comes back from a manifest file."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.parquet"
+        write_manifest(pd.DataFrame(list(rows)), {}, path)
+        return read_table(path)
 
 
 def idc_rows(cases: int = 4, patches: int = 6, first: int = 8863) -> list[dict]:
@@ -43,12 +46,9 @@ def idc_rows(cases: int = 4, patches: int = 6, first: int = 8863) -> list[dict]:
 
 def breakhis_rows(cases: int = 8, images: int = 1) -> list[dict]:
     """`images` images at each magnification of one slide a case, over all eight subtypes."""
-    names = [
-        f"SOB_{'B' if index % 8 < 4 else 'M'}_{list(SUBTYPE_FOLDERS)[index % 8]}-14-{1000 + index}AB-{power}-{image:03}.png"
-        for index in range(cases)
-        for power in (40, 100, 200, 400)
-        for image in range(1, images + 1)
-    ]
+    slides = [f"SOB_{'BM'[case % 8 > 3]}_{list(SUBTYPE_FOLDERS)[case % 8]}-14-{1000 + case}AB" for case in range(cases)]
+    numbers = [f"{power}-{image:03}" for power in (40, 100, 200, 400) for image in range(1, images + 1)]
+    names = [f"{slide}-{number}.png" for slide in slides for number in numbers]
     return [breakhis_row(name) for name in names]
 
 
@@ -91,3 +91,35 @@ def _row(source: str, stem: str, member: str, case: str, label: int, width: int,
         "pixel_row": 0,
         "decode_error": None,
     }
+
+
+def sources(kind: str = "given", absent: tuple[str, ...] = ()) -> dict:
+    """source.json of both sources, as the manifest's metadata carry it."""
+    return {
+        name: {
+            "source": name,
+            "kind": kind,
+            "present": name not in absent,
+            "file": None if name in absent else f"{name}.zip",
+            "url": None,
+            "licence": None,
+            "size": None if name in absent else 1,
+            "sha256": None if name in absent else ARCHIVE[name],
+            "reason": f"profiles.local.{name} is null" if name in absent else None,
+        }
+        for name in ("breakhis", "idc")
+    }
+
+
+def whole_idc_rows() -> list[dict]:
+    """As many patches of each label and as many cases as the publisher states, under drawn coordinates."""
+    labels = np.zeros(277_524, dtype=int)
+    labels[np.linspace(0, 277_523, 78_786).astype(int)] = 1
+    first = _row("idc", "a", "a", "a", 0, 50, 50) | {"x": 1, "y": 1}
+    rows = []
+    for number, label in enumerate(labels.tolist()):
+        case, place = 9000 + number % 279, number // 279
+        stem = f"{case}_idx5_x{1 + 50 * (place % 80)}_y{1 + 50 * (place // 80)}_class{label}"
+        own = {"image_id": f"idc-{stem}", "case_id": f"idc-{case}", "member": f"{case}/{label}/{stem}.png"}
+        rows.append(first | own | {"label": label, "sha256": stem, "pixel_sha256": stem})
+    return rows
