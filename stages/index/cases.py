@@ -15,6 +15,11 @@ BENIGN_CASES = 4
 """Benign BreakHis cases wanted in each part that is scored: with two, one case is 50 points of specificity."""
 
 
+CASE_SHARE = 0.75
+"""Of the cases that a scored part is due by its ratio, it gets at least this share. Demanded because 15 % of the images
+can be the 3 % of cases that are large (7 of 243 in one search), and an interval over so few cases says nothing."""
+
+
 @dataclass(frozen=True)
 class Placing:
     """The part of each case (index: case_id, sorted), and what the report says of the search."""
@@ -39,8 +44,9 @@ def place(
     """Put each case of one source into one of the parts named by `ratios` (part -> share of the images, sum 1).
 
     fixed: case -> part, for cases that have no choice. Demanded: a case in every part; of every stratum with at least
-    as many cases as there are parts, one in every part; of benign BreakHis cases, in every part but train,
-    min(4, benign // 4) - of k folds, k > 4, min(4, benign // k). The answer depends on the rows' set, not their order.
+    as many cases as there are parts, one in every part; in every part but train, CASE_SHARE of the cases it is due, and
+    of benign BreakHis cases min(4, benign // 4) (with k > 4 parts, benign // k). The answer depends on the set of rows,
+    not on their order.
     Raises StageError if there are fewer cases than parts.
     """
     table = pd.crosstab(rows["case_id"], strata(rows)).sort_index(axis=0).sort_index(axis=1)
@@ -50,7 +56,7 @@ def place(
             f"{rows['source'].iloc[0]} has {len(table)} cases, and {len(names)} parts ({', '.join(names)}) need at "
             f"least {len(names)}: give more cases, or take the source out (profiles.<profile>.<source>: null)"
         )
-    demands = _demands(table, _benign(rows, table.index), names)
+    demands = _demands(table, _benign(rows, table.index), ratios)
     numbers = {case: number for number, case in enumerate(table.index)}
     division = divide(
         table.to_numpy(),
@@ -80,19 +86,21 @@ def _benign(rows: pd.DataFrame, cases: pd.Index) -> np.ndarray:
     return is_benign.groupby(rows["case_id"]).all().reindex(cases).to_numpy(dtype=bool)
 
 
-def _demands(table: pd.DataFrame, benign: np.ndarray, names: list[str]) -> list[Demand]:
+def _demands(table: pd.DataFrame, benign: np.ndarray, ratios: Mapping[str, float]) -> list[Demand]:
     """What must hold in every part, as `place` says."""
-    members = {f"cases of {stratum}": (table[stratum] > 0).to_numpy() for stratum in table.columns}
-    members = {"cases": np.ones(len(table), dtype=bool)} | members
-    demands = [
-        Demand(name, has, part, 1)
-        for name, has in members.items()
-        for part in range(len(names))
-        if has.sum() >= len(names)
-    ]
-    wanted = min(BENIGN_CASES, int(benign.sum()) // max(BENIGN_CASES, len(names)))
-    scored = [part for part, name in enumerate(names) if name != "train"]
-    return demands + [Demand("benign cases", benign, part, wanted) for part in scored if wanted]
+    everyone = np.ones(len(table), dtype=bool)
+    wanted_benign = min(BENIGN_CASES, int(benign.sum()) // max(BENIGN_CASES, len(ratios)))
+    demands = []
+    for part, (name, ratio) in enumerate(ratios.items()):
+        due = 0 if name == "train" else int(CASE_SHARE * ratio * len(table))
+        demands.append(Demand("cases", everyone, part, max(1, due)))
+        for stratum in table.columns:
+            has = (table[stratum] > 0).to_numpy()
+            if has.sum() >= len(ratios):
+                demands.append(Demand(f"cases of {stratum}", has, part, 1))
+        if name != "train" and wanted_benign:
+            demands.append(Demand("benign cases", benign, part, wanted_benign))
+    return demands
 
 
 def _not_in_all_parts(table: pd.DataFrame, parts: pd.Series, names: list[str]) -> list[dict[str, Any]]:

@@ -46,6 +46,14 @@ class IndexParams(Section):
     seed: Annotated[int, Field(ge=0)]
     frozen: str | None
 
+    @model_validator(mode="after")
+    def _folds_leave_train(self) -> Self:
+        if self.parts.val + 1 / self.folds >= 1:
+            raise ValueError(
+                f"folds {self.folds} and parts.val {self.parts.val} leave no image to train on; lower parts.val"
+            )
+        return self
+
     @field_validator("frozen")
     @classmethod
     def _is_watched(cls, value: str | None) -> str | None:

@@ -125,7 +125,8 @@ def _published(rows: pd.DataFrame, settings: IndexParams, _: Mapping[str, str]) 
 def _published_idc(rows: pd.DataFrame) -> _Parted:
     """IDC's case lists, the same in every fold."""
     lists = published.idc_parts()
-    absent = {part: [c for c, p in lists.items() if p == part and c not in set(rows["case_id"])] for part in PARTS}
+    cases = set(rows["case_id"])
+    absent = {part: [case for case, p in lists.items() if p == part and case not in cases] for part in PARTS}
     split = rows["case_id"].map(lists).dropna()
     folds = dict.fromkeys(range(1, published.FOLDS + 1), split) if len(split) else {}
     return _Parted(folds, {"listed_but_absent": absent})

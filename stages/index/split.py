@@ -18,7 +18,11 @@ TOLERANCE = 0.002
 """A share this near to the wanted one is as good as exact. Without it the solver spends hours on the fourth decimal and
 what it finds depends on when it is stopped; with it, 0.35 s and the same split under load and with four threads."""
 
-OPTIMAL, LIMIT_REACHED, INFEASIBLE = 0, 1, 2
+POINTS = 100.0
+"""Shares are given to the solver in points: the shares of single cases, as parts of 1, come near its own tolerances
+(1e-6), and on a real sample it gave up with a numerical error."""
+
+LIMIT_REACHED, INFEASIBLE = 1, 2
 """Statuses of scipy.optimize.milp."""
 
 
@@ -34,7 +38,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Search:
-    """When the search stops: within `gap` (relative) of the best possible, or after `node_limit` nodes; never by time."""
+    """The search stops within `gap` (relative) of the best possible, or after `node_limit` nodes. Never by time."""
 
     gap: float
     node_limit: int
@@ -98,8 +102,8 @@ class _Program:
 
     def __init__(self, counts: np.ndarray, ratios: np.ndarray) -> None:
         rows = np.column_stack([counts.sum(axis=1), counts]).astype(float)
-        self.shares = (rows / rows.sum(axis=0)).T
-        self.ratios = ratios
+        self.shares = POINTS * (rows / rows.sum(axis=0)).T
+        self.ratios = POINTS * ratios
         self.groups, self.parts = len(counts), len(ratios)
         self.choices = self.groups * self.parts
         self.deviations = len(self.shares) * self.parts
@@ -119,8 +123,8 @@ class _Program:
             np.r_[np.zeros(self.choices), np.ones(self.deviations)],
             integrality=np.r_[np.ones(self.choices), np.zeros(self.deviations)],
             bounds=Bounds(
-                np.r_[lower.ravel(), np.full(self.deviations, TOLERANCE)],
-                np.ones(self.choices + self.deviations),
+                np.r_[lower.ravel(), np.full(self.deviations, POINTS * TOLERANCE)],
+                np.r_[np.ones(self.choices), np.full(self.deviations, POINTS)],
             ),
             constraints=constraints,
             options=_options(search),
@@ -143,9 +147,8 @@ class _Program:
     def chosen(self, answer: OptimizeResult) -> np.ndarray:
         """(groups,) int: the part of each group in a solver's answer."""
         if answer.x is None:
-            raise StageError(
-                f"no split was found ({answer.message}); raise index.node_limit in params.yaml, or loosen index.gap"
-            )
+            advice = "raise index.node_limit" if answer.status == LIMIT_REACHED else "choose another index.seed"
+            raise StageError(f"no split was found ({answer.message}); {advice} in params.yaml")
         return answer.x[: self.choices].reshape(self.groups, self.parts).argmax(axis=1)
 
     def _once_each(self, others: int) -> LinearConstraint:
