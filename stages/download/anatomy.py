@@ -28,15 +28,15 @@ class Temper:
     @classmethod
     def drawn(cls, rng: np.random.Generator, malignant: bool) -> Self:
         """The two classes overlap: a low-grade tumour's nuclei differ little from those of a lively adenosis."""
-        grade = rng.beta(2.2, 1.6) if malignant else 0.35 * rng.beta(1.3, 2.5)
+        grade = 0.15 + 0.85 * rng.beta(2.2, 1.6) if malignant else 0.3 * rng.beta(1.3, 2.5)
         return cls(
             stain=Stain.drawn(rng),
-            size=6.6 + 4.2 * grade + rng.normal(0, 0.4),
+            size=6.2 + 5.0 * grade + rng.normal(0, 0.3),
             spread=0.08 + 0.22 * grade,
             ragged=0.03 + 0.11 * grade,
-            crowding=0.95 + 0.25 * grade + rng.normal(0, 0.08),
-            ink=rng.uniform(0.75, 1.05),
-            collagen=rng.uniform(0.55, 1.0),
+            crowding=0.85 + 0.45 * grade + rng.normal(0, 0.06),
+            ink=rng.uniform(0.75, 0.95) * (1 + 0.25 * grade),
+            collagen=rng.uniform(0.6, 1.0) * (1 - 0.15 * grade),
         )
 
 
@@ -83,7 +83,7 @@ def add_lined(canvas: Canvas, temper: Temper, depth: np.ndarray, wall: float, se
 
 
 def around(
-    canvas: Canvas, centres: np.ndarray, long: np.ndarray, short: np.ndarray, margin: float, aligned: float = 3.0
+    canvas: Canvas, centres: np.ndarray, long: np.ndarray, short: np.ndarray, *, margin: float, aligned: float = 3.0
 ) -> np.ndarray:
     """Distance from the nearest of many wobbly ellipses, float32 (height, width), negative inside, at most `margin`.
 

@@ -39,7 +39,7 @@ def _tubules(
     """Tubules about `spacing` apart, each with a cavity of half width `lumen` and a wall of one row of cells."""
     centres = canvas.points(spacing)
     short = lumen * np.exp(canvas.rng.normal(0, 0.35, len(centres)))
-    depth = around(canvas, centres, short * aspect, short, wall + 1, aligned)
+    depth = around(canvas, centres, short * aspect, short, margin=wall + 1, aligned=aligned)
     add_lined(canvas, temper, depth, wall, secretion=float(canvas.rng.choice([0.02, 0.02, 0.25])))
 
 
@@ -66,7 +66,7 @@ def _tubular_adenoma(canvas: Canvas, temper: Temper) -> None:
 
 def _ductal(canvas: Canvas, temper: Temper) -> None:
     add_stroma(canvas, temper, cells=24, looseness=0.15)
-    nests = _at_an_edge(canvas, canvas.clouds(75)) + 0.35 * canvas.clouds(22) > 0.05
+    nests = _at_an_edge(canvas, canvas.clouds(75)) + 0.35 * canvas.clouds(22) > -0.25
     add_epithelium(canvas, temper, nests, temper.size * 1.18)
 
 
@@ -74,8 +74,8 @@ def _lobular(canvas: Canvas, temper: Temper) -> None:
     add_stroma(canvas, temper, cells=24, looseness=0.25)
     bend = 10 * canvas.clouds(120)
     ys, xs = np.mgrid[0 : canvas.height, 0 : canvas.width].astype(np.float32) / canvas.scale
-    rank = (ys * np.cos(canvas.angle) - xs * np.sin(canvas.angle) + bend) % 27
-    files = (rank < 9) & (canvas.clouds(40) > -0.4)
+    rank = (ys * np.cos(canvas.angle) - xs * np.sin(canvas.angle) + bend) % 22
+    files = (rank < 10) & (canvas.clouds(40) > -0.7)
     add_epithelium(canvas, temper, files, temper.size * 1.25, tint=0.8)
 
 
@@ -86,8 +86,8 @@ def _mucinous(canvas: Canvas, temper: Temper) -> None:
     canvas.hematoxylin = np.where(pools, 0.10 + 0.08 * wisps, canvas.hematoxylin)
     canvas.eosin = np.where(pools, 0.05 + 0.04 * wisps, canvas.eosin)
     canvas.nuclei[pools] = 0
-    centres = canvas.points(95)
-    half = canvas.rng.uniform(14, 36, len(centres))
+    centres = canvas.points(80)
+    half = canvas.rng.uniform(18, 38, len(centres))
     depth = around(canvas, centres, half * 1.3, half, margin=12.0)
     add_epithelium(canvas, temper, pools & (depth + 4 * canvas.clouds(14) < 0), temper.size * 1.18)
 
@@ -95,7 +95,7 @@ def _mucinous(canvas: Canvas, temper: Temper) -> None:
 def _papillary(canvas: Canvas, temper: Temper) -> None:
     add_stroma(canvas, temper, cells=20, looseness=0.1)
     fronds = _at_an_edge(canvas, canvas.clouds(70)) + 0.3 * canvas.clouds(25) + 0.45
-    add_lined(canvas, temper, fronds * 34, 30, secretion=0.02)
+    add_lined(canvas, temper, fronds * 34, 38, secretion=0.02)
 
 
 ARCHITECTURES: dict[str, Callable[[Canvas, Temper], None]] = {

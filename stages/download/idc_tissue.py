@@ -12,7 +12,7 @@ def draw_slide(rng: np.random.Generator, height: int, width: int) -> tuple[np.nd
     """One case: its slide, uint8 (height, width, 3), and where its tumour lies, bool (height, width)."""
     temper = Temper.drawn(rng, malignant=True)
     canvas = Canvas(rng, height, width, PIXELS_PER_MICROMETRE)
-    share = rng.beta(0.9, 1.4)
+    share = rng.beta(0.9, 1.9)
     growth = canvas.clouds(480) + 0.15 * canvas.clouds(90)
     tumour = growth > np.quantile(growth, 1 - share)
     add_stroma(canvas, temper, cells=rng.uniform(30, 55), looseness=rng.uniform(0, 0.5))

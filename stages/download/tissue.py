@@ -28,8 +28,8 @@ class Stain:
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> Self:
         """A stain as one laboratory might give it: hue and strength vary enough to tell cases apart by colour alone."""
-        hue = rng.normal(1.0, 0.15, (2, 3)).clip(0.6)
-        strength = np.exp(rng.normal(0.0, 0.27, (2, 1)))
+        hue = rng.normal(1.0, 0.1, (2, 3))
+        strength = np.exp(rng.normal(0.0, 0.17, (2, 1)))
         vectors = (np.stack([HEMATOXYLIN, EOSIN]) * hue * strength).astype(np.float32)
         glass = (rng.uniform(228, 250) + rng.normal(0, 3.0, 3)).clip(215, 253).astype(np.float32)
         return cls(vectors[0], vectors[1], glass)
@@ -139,7 +139,7 @@ class Canvas:
         near = (places + reach[:, None] >= 0).all(1) & (places - reach[:, None] < (self.width, self.height)).all(1)
         for step in np.unique(steps[near]):
             which = np.flatnonzero(near & (steps == step))
-            offsets = np.arange(-int(2 ** (step / 2)) - 1, int(2 ** (step / 2)) + 3, dtype=np.int32)
+            offsets = np.arange(-int(2 ** (step / 2)), int(2 ** (step / 2)) + 2, dtype=np.int32)
             corner = np.floor(places[which]).astype(np.int32)
             columns, rows = (
                 # A window wider than the canvas is the canvas.
