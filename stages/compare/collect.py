@@ -7,11 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contracts.errors import StageError
 from stages.contracts.files import read_json
+from stages.contracts.metrics import PLOTS, plot_path, read_csv, scores_path
 from stages.contracts.modelfolder import ModelRecord, Skipped, read_record
-
-PLOTS = ("roc", "pr", "confusion", "calibration")
 
 
 @dataclass(frozen=True)
@@ -70,15 +68,8 @@ def _result(recipe: str, root: Path) -> Result:
     return Result(
         recipe=recipe,
         record=read_record(root / "models" / recipe),
-        scores=_csv(reports / "scores" / f"{recipe}.csv"),
+        scores=read_csv(scores_path(recipe, reports)),
         operating=read_json(reports / "operating" / f"{recipe}.json"),
-        plots={plot: _csv(reports / "plots" / plot / f"{recipe}.csv") for plot in PLOTS},
-        curves=_csv(reports / "curves" / f"{recipe}.csv"),
+        plots={plot: read_csv(plot_path(plot, recipe, reports)) for plot in PLOTS},
+        curves=read_csv(reports / "curves" / f"{recipe}.csv"),
     )
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except FileNotFoundError:
-        raise StageError(f"{path} is missing; `dvc repro` makes it") from None

@@ -6,30 +6,21 @@ import numpy as np
 import pandas as pd
 
 from stages.contracts.manifest import LABELS
+from stages.contracts.metrics import PLOTS
 from stages.evaluate.measures import bin_of
 from stages.evaluate.operating import OperatingPoint, malignant_probability
 
 MOST_POINTS = 200
 """Of one curve: enough for the eye, and small enough for git."""
 
-COLUMNS = {
-    "roc": ["source", "false_positive_rate", "sensitivity", "threshold"],
-    "pr": ["source", "recall", "precision", "threshold"],
-    "confusion": ["source", "actual", "predicted", "count", "share"],
-    "calibration": ["source", "predicted", "observed", "count"],
-}
-"""Plot -> columns of its CSV. A source whose test part has one label only has no ROC and no PR rows."""
-
-Plot = Callable[[pd.DataFrame, str], pd.DataFrame]
-
 
 def plot_tables(
     predictions: pd.DataFrame, operating: OperatingPoint, class_names: list[str], bins: int
 ) -> dict[str, pd.DataFrame]:
-    """The tables named in COLUMNS, of the test rows, source by source; values rounded to 6 places.
+    """The tables of PLOTS, of the test rows, source by source; values rounded to 6 places.
 
     predictions: columns of the predictions table, with label. Subtypes are collapsed to P(malignant) for all but the
-    confusion table.
+    confusion table. A source whose test part has one label only has no ROC and no PR rows.
     """
     test = predictions[predictions["split"] == "test"]
     probability = test[[f"probability_{name}" for name in class_names]].to_numpy()
@@ -48,7 +39,7 @@ def plot_tables(
         return lambda rows: kind(rows["label"].to_numpy(), rows["malignant"].to_numpy())
 
     makers = {"roc": curve(roc_points), "pr": curve(pr_points), "confusion": confusion, "calibration": calibration}
-    return {name: _by_source(test, COLUMNS[name], make) for name, make in makers.items()}
+    return {name: _by_source(test, list(PLOTS[name]), make) for name, make in makers.items()}
 
 
 def _by_source(test: pd.DataFrame, columns: list[str], make: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.contracts.files import appearing, write_json
+from stages.contracts.files import write_json
+from stages.contracts.metrics import PLOTS, SCORES, plot_path, scores_path, write_csv
 from stages.contracts.modelfolder import ModelRecord, Skipped
 from stages.contracts.predictions import write_predictions
 from stages.evaluate import curves, scores
@@ -62,9 +63,9 @@ def not_run(skipped: Skipped) -> Evaluation:
         class_names=[],
         metadata={"schema_version": 1, "recipe": skipped.recipe, "not_run": skipped.reason},
         operating={},
-        scores=pd.DataFrame(columns=scores.COLUMNS),
+        scores=pd.DataFrame(columns=list(SCORES)),
         headline={},
-        plots={name: pd.DataFrame(columns=columns) for name, columns in curves.COLUMNS.items()},
+        plots={name: pd.DataFrame(columns=list(columns)) for name, columns in PLOTS.items()},
     )
 
 
@@ -82,12 +83,6 @@ def write_evaluation(evaluation: Evaluation, recipe: str) -> None:
     )
     write_json(evaluation.operating, REPORTS / "operating" / f"{recipe}.json")
     write_json(evaluation.headline, REPORTS / "metrics" / f"{recipe}.json")
-    write_csv(evaluation.scores, REPORTS / "scores" / f"{recipe}.csv")
+    write_csv(evaluation.scores, scores_path(recipe))
     for plot, table in evaluation.plots.items():
-        write_csv(table, REPORTS / "plots" / plot / f"{recipe}.csv")
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, atomically; undefined values are empty cells."""
-    with appearing(path) as part:
-        table.to_csv(part, index=False, lineterminator="\n")
+        write_csv(table, plot_path(plot, recipe))

@@ -8,14 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stages.contracts.manifest import LABELS, SUBTYPES
+from stages.contracts.metrics import SCORES
 from stages.evaluate.measures import Measure, Measures, binary_measures, class_measures
 from stages.evaluate.operating import OperatingPoint, malignant_probability
-
-COLUMNS = [
-    "recipe", "protocol", "fold", "split", "source", "stratum", "level", "metric",
-    "value", "low", "high", "n_images", "n_cases", "note",
-]  # fmt: skip
-"""`value` is empty where undefined and `note` says why; `low` and `high` are the place for intervals over cases."""
 
 LABELLED_CASES = ("breakhis",)
 """Sources whose cases have one label each. An IDC case is a slide with benign and malignant patches side by side."""
@@ -45,7 +40,7 @@ def score_table(
     bins: int,
     named: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """Every measure, one row each, with COLUMNS; sorted by split, source, stratum, level and metric.
+    """Every measure, one row each, with the columns SCORES; sorted by split, source, stratum, level and metric.
 
     predictions: columns of the predictions table, with label, subtype and magnification of the index. named: recipe,
     protocol and fold. Values are rounded to 6 places.
@@ -59,7 +54,7 @@ def score_table(
                 for metric, measure in level.measures.items():
                     value = None if measure.value is None else round(measure.value, 6)
                     found.append({**named, **where, **counts, "metric": metric, "value": value, "note": measure.note})
-    table = pd.DataFrame(found).reindex(columns=COLUMNS)
+    table = pd.DataFrame(found).reindex(columns=list(SCORES))
     return table.sort_values(["split", "source", "stratum", "level", "metric"], kind="stable", ignore_index=True)
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from stages.contracts.files import write_json
 from stages.contracts.manifest import LABELS, SUBTYPES
+from stages.contracts.metrics import write_csv
 from stages.contracts.modelfolder import RECORD, ModelRecord, Skipped, Start, write_skipped
-from stages.evaluate.evaluation import evaluated, not_run, write_csv, write_evaluation
+from stages.evaluate.evaluation import evaluated, not_run, write_evaluation
 
 RECIPES: dict[str, dict[str, Any]] = {
     "baseline_cnn": {

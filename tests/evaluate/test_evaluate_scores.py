@@ -13,8 +13,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
 from stages.contracts.manifest import LABELS, SUBTYPES
+from stages.contracts.metrics import PLOTS
 from stages.contracts.modelfolder import ModelRecord, Skipped, Start
-from stages.evaluate.curves import COLUMNS, MOST_POINTS, confusion_counts, roc_points, thinned
+from stages.evaluate.curves import MOST_POINTS, confusion_counts, roc_points, thinned
 from stages.evaluate.evaluation import Evaluation, evaluated, not_run, said, write_evaluation
 from stages.evaluate.measures import binary_measures, class_measures
 from stages.evaluate.operating import (
@@ -221,7 +222,7 @@ def test_a_test_part_with_one_label_has_empty_cells_with_reasons(tmp_path: Path)
     assert undefined["value"].isna().all()
     assert (undefined["note"] != "").all()
     assert test[test["metric"] == "specificity"]["value"].notna().all()
-    assert list(found.plots["roc"].columns) == COLUMNS["roc"]
+    assert list(found.plots["roc"].columns) == list(PLOTS["roc"])
     assert found.plots["roc"].empty
     assert found.headline == {}
 
