@@ -78,6 +78,7 @@ class Session:
         """Replace the checkpoint by where the training stands."""
         tensors = {f"model/{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self.best_weights.items()}
+        # Numbered in the order of the groups' parameters.
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{name}": value for name, value in moments.items() if value is not None}
         precision = self.fabric.strategy.precision.state_dict()
@@ -90,10 +91,14 @@ class Session:
             return
         tensors, saved = held
         self.module.load_state_dict(_under(tensors, "model/"))
+        parameters = [one for group in self.optimizer.param_groups for one in group["params"]]
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in _under(tensors, "optimizer/").items():
             number, _, name = key.partition("/")
-            moments.setdefault(int(number), {})[name] = value
+            parameter = parameters[int(number)]
+            # The fused optimizers walk memory, not axes: a moment must lie there exactly as its weight does.
+            laid = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+            moments.setdefault(int(number), {})[name] = laid
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.fabric.strategy.precision.load_state_dict(saved["precision"])
         self.state, self.best_weights = State(**saved["state"]), _under(tensors, "best/")

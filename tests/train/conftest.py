@@ -1,7 +1,6 @@
 """A tiny workspace for the train room: an index, two pixel stores and a params.yaml, in the real formats."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -78,8 +77,7 @@ class Workspace:
         frames = []
         for source, shape in SHAPES.items():
             frame = rows_of(source, counts.get(source, 0), rng)
-            frame = change(frame) if change and len(frame) else frame
-            frames.append(frame)
+            frames.append(change(frame) if change and len(frame) else frame)
             by_row = frame.sort_values("pixel_row")["label"].to_numpy(dtype=int)
             path = self.root / "data" / "pixels" / f"{source}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +86,6 @@ class Workspace:
         rows = pd.concat([frame for frame in frames if len(frame)])
         metadata = {"protocol": "case", "data": "demo", "schema_version": 1}
         write_index(rows, metadata, self.root / "data" / "index" / "case.parquet")
-
-    def train(self, recipe: str, **environment: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            self.command(recipe), cwd=self.root, env=self.environment(environment), capture_output=True, text=True
-        )
 
     def command(self, recipe: str) -> list[str]:
         return [sys.executable, "-m", "stages.train", recipe]
