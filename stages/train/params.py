@@ -54,7 +54,7 @@ class Recipe(Section):
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0, le=10)] = 0.001
     """Of a one-cycle schedule its peak, else the first."""
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Not applied to biases and norms."""
     schedule: Literal["constant", "cosine", "onecycle", "exponential"] = "constant"
     decay: Annotated[float, Field(gt=0, le=1)] = 1.0
