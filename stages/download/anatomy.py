@@ -14,7 +14,7 @@ class Temper:
 
     stain: its colours. size: diameter of its epithelial nuclei. spread: their relative standard deviation.
     ragged: how far their outline is from an ellipse. crowding: nuclei per area against the usual. ink: their darkness.
-    collagen: density of its stroma.
+    collagen: density of its stroma. reaction: how far the stroma answers a tumour, bluish and rich in cells, 0-1.
     """
 
     stain: Stain
@@ -24,6 +24,7 @@ class Temper:
     crowding: float
     ink: float
     collagen: float
+    reaction: float
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, malignant: bool) -> Self:
@@ -35,8 +36,9 @@ class Temper:
             spread=0.08 + 0.22 * grade,
             ragged=0.03 + 0.11 * grade,
             crowding=0.85 + 0.45 * grade + rng.normal(0, 0.06),
-            ink=rng.uniform(0.75, 0.95) * (1 + 0.25 * grade),
+            ink=rng.uniform(0.72, 0.88) * (1 + 0.45 * grade),
             collagen=rng.uniform(0.6, 1.0) * (1 - 0.15 * grade),
+            reaction=grade,
         )
 
 
@@ -51,8 +53,9 @@ def add_stroma(canvas: Canvas, temper: Temper, cells: float, looseness: float) -
     density = temper.collagen * (0.35 + 0.55 * strands) * (1 + 0.12 * patches) * (1 - 0.4 * looseness)
     torn = strands + 0.28 * patches < 0.4 * looseness - 0.2
     canvas.eosin = np.where(torn, 0.1 * density, density)
-    canvas.hematoxylin = (0.05 + 0.05 * looseness + 0.02 * patches).clip(0.01).astype(np.float32) * ~torn
-    places = canvas.points(cells)
+    haze = 0.05 + 0.05 * looseness + 0.09 * temper.reaction + 0.02 * patches
+    canvas.hematoxylin = haze.clip(0.01) * ~torn
+    places = canvas.points(cells / (1 + 0.5 * temper.reaction))
     places = places[canvas.rng.random(len(places)) < 0.7]
     canvas.stamp_nuclei(places, canvas.rng.normal(9.5, 1.5, len(places)), 3.2, 0.8 * temper.ink)
 

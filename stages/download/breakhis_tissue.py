@@ -45,16 +45,16 @@ def _tubules(
 
 def _adenosis(canvas: Canvas, temper: Temper) -> None:
     add_stroma(canvas, temper, cells=26, looseness=0.15)
-    _tubules(canvas, temper, spacing=48, lumen=6, aspect=1.3, wall=11)
+    _tubules(canvas, temper, spacing=58, lumen=9, aspect=1.3, wall=11)
 
 
 def _fibroadenoma(canvas: Canvas, temper: Temper) -> None:
-    add_stroma(canvas, temper, cells=15, looseness=0.35)
+    add_stroma(canvas, temper, cells=18, looseness=0.35)
     _tubules(canvas, temper, spacing=130, lumen=4, aspect=10, wall=12, aligned=0.8)
 
 
 def _phyllodes(canvas: Canvas, temper: Temper) -> None:
-    add_stroma(canvas, temper, cells=11, looseness=0.25)
+    add_stroma(canvas, temper, cells=14, looseness=0.25)
     leaves = _at_an_edge(canvas, canvas.clouds(150))
     add_lined(canvas, temper, (np.abs(leaves) - 0.13) * 75, 12, secretion=0.02)
 
@@ -71,11 +71,11 @@ def _ductal(canvas: Canvas, temper: Temper) -> None:
 
 
 def _lobular(canvas: Canvas, temper: Temper) -> None:
-    add_stroma(canvas, temper, cells=24, looseness=0.25)
+    add_stroma(canvas, temper, cells=20, looseness=0.15)
     bend = 10 * canvas.clouds(120)
     ys, xs = np.mgrid[0 : canvas.height, 0 : canvas.width].astype(np.float32) / canvas.scale
-    rank = (ys * np.cos(canvas.angle) - xs * np.sin(canvas.angle) + bend) % 22
-    files = (rank < 10) & (canvas.clouds(40) > -0.7)
+    rank = (ys * np.cos(canvas.angle) - xs * np.sin(canvas.angle) + bend) % 20
+    files = (rank < 11) & (canvas.clouds(40) > -0.7)
     add_epithelium(canvas, temper, files, temper.size * 1.25, tint=0.8)
 
 
@@ -94,8 +94,8 @@ def _mucinous(canvas: Canvas, temper: Temper) -> None:
 
 def _papillary(canvas: Canvas, temper: Temper) -> None:
     add_stroma(canvas, temper, cells=20, looseness=0.1)
-    fronds = _at_an_edge(canvas, canvas.clouds(70)) + 0.3 * canvas.clouds(25) + 0.45
-    add_lined(canvas, temper, fronds * 34, 38, secretion=0.02)
+    fronds = _at_an_edge(canvas, canvas.clouds(70)) + 0.3 * canvas.clouds(25) + 1.15
+    add_lined(canvas, temper, fronds * 34, 60, secretion=0.02)
 
 
 ARCHITECTURES: dict[str, Callable[[Canvas, Temper], None]] = {
