@@ -88,7 +88,8 @@ def _refused(source: str, wanted: Published, store: Path, refusals: Mapping[str,
     if any(urlsplit(url).hostname == KAGGLE for url in refusals):
         lines.append("Kaggle may want a login: set KAGGLE_USERNAME and KAGGLE_KEY, or write ~/.kaggle/kaggle.json.")
     lines.append(
-        f"By hand: fetch it with a browser, then set profile: local and profiles.local.{source}: PATH in params.yaml."
+        f"By hand: fetch it with a browser, then set profile: local and profiles.local.{source}: PATH in params.yaml,"
+        f" or keep profile: full and lay it down as {store / wanted.file}."
     )
     return "\n".join(lines)
 

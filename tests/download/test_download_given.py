@@ -174,3 +174,14 @@ def test_tars_are_taken_gzipped_or_not(workspace: Path, tmp_path: Path, mode: st
         tar.addfile(tarfile.TarInfo("x.png"), io.BytesIO())
     place(params("../a.tar"), "idc")
     assert (workspace / "data/raw/idc/a.tar").exists()
+
+
+@pytest.mark.real
+def test_the_real_sample_is_linked_as_it_is(workspace: Path) -> None:
+    sample = Path(__file__).parents[3] / "shared/data/idc_sample.zip"
+    if not sample.exists():
+        pytest.skip("the real images are not on this machine")
+    place(params(str(sample)), "idc")
+    link = workspace / "data/raw/idc/idc_sample.zip"
+    assert link.samefile(sample)
+    assert read_json(workspace / "data/raw/idc/source.json")["size"] == sample.stat().st_size
