@@ -147,6 +147,7 @@ def load_model(folder: Path) -> tuple["torch.nn.Module", ModelRecord]:
     Raises StageError where the recipe was skipped or the folder is not one that train wrote.
     """
     import timm
+    from safetensors import SafetensorError
 
     from stages.contracts import networks  # noqa: F401  registers our own architectures
 
@@ -156,7 +157,7 @@ def load_model(folder: Path) -> tuple["torch.nn.Module", ModelRecord]:
     # Without pretrained=True timm builds the network, loads no weights and says nothing.
     try:
         model = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise StageError(f"{folder} cannot be loaded ({error}); run `dvc repro -f train@{record.recipe}`") from error
     return model.eval(), record
 

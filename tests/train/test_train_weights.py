@@ -138,3 +138,9 @@ def test_batchnorm_statistics_become_those_of_the_images_shown() -> None:
     assert torch.allclose(layer.running_var, together.var(dim=(0, 2, 3)), rtol=0.05)
     assert layer.momentum == 0.1
     assert torch.equal(layer.weight, torch.ones(2))
+
+
+def test_a_fresh_classifier_starts_out_undecided() -> None:
+    torch.manual_seed(0)
+    model = start_model(recipe(arch="mobilenetv2_100", init="random"), 2, [], "error", no_hub).model
+    assert model.get_classifier().weight.abs().max() < 0.05
