@@ -21,6 +21,8 @@ MAX_SIDE = 4096
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">8sI4sII")
+_CHUNK = struct.Struct(">I4s")
+_RGB8 = b"\x08\x02\0\0\0"  # bit depth 8, truecolour, deflate, adaptive filters, not interlaced
 
 # What Pillow raises on broken input, from its own checks down to zlib's.
 _BROKEN = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, SyntaxError, TypeError)
@@ -127,12 +129,40 @@ def open_png(data: bytes | memoryview) -> tuple[Image.Image, str]:
         raise UnreadableError("unreadable: not a PNG")
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise UnreadableError(f"refused: declares {width:,}x{height:,} pixels, at most {MAX_SIDE:,} a side are decoded")
+    image = _plain(data, width, height)
+    if image is not None:
+        return image, "RGB"
     try:
         image = PngImagePlugin.PngImageFile(io.BytesIO(data))
         image.load()
         return _rgb(image), image.mode
     except _BROKEN as error:
         raise UnreadableError(f"unreadable: {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def _plain(data: bytes | memoryview, width: int, height: int) -> Image.Image | None:
+    """The image, if it is 8-bit RGB without interlacing or animation, as every published one is; else None.
+
+    Hands the pixel chunks straight to Pillow's own PNG codec: its reader of chunks takes a fifth of the time of a
+    50x50 patch. Whatever is unusual or broken is left to that reader, which says what is wrong.
+    """
+    if bytes(data[24:29]) != _RGB8:
+        return None
+    try:
+        at, parts = 33, []
+        while True:
+            length, kind = _CHUNK.unpack_from(data, at)
+            if kind == b"IDAT":
+                parts.append(data[at + 8 : at + 8 + length])
+            elif kind == b"IEND":
+                break
+            elif kind[:1].isupper() or kind == b"acTL":
+                return None
+            at += 12 + length
+        pixels = parts[0] if len(parts) == 1 else b"".join(parts)
+        return Image.frombytes("RGB", (width, height), pixels, "zip", "RGB", 0)
+    except _BROKEN:
+        return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

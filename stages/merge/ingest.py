@@ -118,11 +118,11 @@ def _chunks(
                 continue
             if jobs and (size + member.size > CHUNK_BYTES or len(jobs) >= most):
                 yield free.popleft(), rows, jobs
+                progress.add(max(0, member.upto - progress.done))
                 rows, jobs, size = [], [], 0
             rows.append(len(sheet) - 1)
             jobs.append(_shared(job, decoders, free[0], size))
             size += member.size
-            progress.add(max(0, member.upto - progress.done))
     if jobs:
         yield free.popleft(), rows, jobs
 

@@ -24,6 +24,9 @@ CHUNK_BYTES = 2 << 20
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+_KEPT_BYTES = 32 << 20
+
 _memory: mmap.mmap
 """The shared memory, in the decoding processes."""
 
@@ -37,6 +40,7 @@ class Decoders:
 
     def __init__(self, image_bytes: int, workers: int | None = None) -> None:
         workers = workers or len(os.sched_getaffinity(0))
+        _keep_freed_memory()
         self.slots = workers + 3  # one being filled, one being written, one to spare
         self._size = CHUNK_BYTES + max(CHUNK_BYTES, image_bytes)
         self._shared = mmap.mmap(-1, self.slots * self._size)
@@ -81,20 +85,21 @@ def _decode(start: int, archive: Path, jobs: Sequence[Job], frame: Frame) -> Dec
 
 
 def _begin(parent: int, memory: mmap.mmap) -> None:
-    """End with the parent even if it is killed, leave Ctrl-C to it, and keep the memory that decoding frees.
-
-    Without the last, every BreakHis image returns its megabytes to the kernel and faults them in again.
-    """
+    """End with the parent even if it is killed, and leave Ctrl-C to it."""
     global _memory  # noqa: PLW0603 - what a forked process inherits has no other way in
     _memory = memory
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before prctl could see it
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(libc, "mallopt"):  # glibc
-        libc.mallopt(_M_MMAP_THRESHOLD, 64 << 20)
-        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed instead of giving every megabyte back to the kernel and faulting it in again.
+
+    That alone takes as long as expanding the same bytes with gzip. Other C libraries are left as they are.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

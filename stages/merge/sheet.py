@@ -68,9 +68,8 @@ class Sheet:
 
         read: gives the bytes of a located member, for a repeat that no CRC settles.
         """
-        name = self._parse(member.name)
         # A slash never stands in a file name, so a refused path cannot be taken for one.
-        identity = name.image if member.refused is None else f"/{member.name}"
+        identity = member.name.rpartition("/")[2] if member.refused is None else f"/{member.name}"
         row = len(self._names)
         first = self._index.setdefault(identity, row)
         content = member.content
@@ -79,8 +78,11 @@ class Sheet:
             if content is not None:
                 self._compare(first, member.name, content, read)
             return None
+        name = self._parse(member.name)
         self._names.append(name)
-        self._ids.append(identity)
+        # A foreign file may be called as an image without its suffix is.
+        twisted = not name.matched and self._parse(f"{member.name}.png").matched
+        self._ids.append(f"/{member.name}" if twisted or member.refused else name.image)
         self._members.append(member.name)
         self._sizes.append(member.size)
         self._refused.append(member.refused)

@@ -12,6 +12,7 @@ from stages.contracts.errors import StageError
 from stages.merge.member import MAX_BYTES, Member, Stored, refused_name, refused_size
 
 _BLOCK = 1 << 20
+_PIECE = 1 << 16  # expanded at a time: stays in cache, where a MiB takes 1.4 times as long
 
 
 def tar_members(path: Path, file: BinaryIO, magic: bytes) -> Iterator[Member]:
@@ -110,7 +111,7 @@ class _Forward:
 
 
 class _Gunzip:
-    """Expands gzip by the MiB: gzip.GzipFile does it by 8 KiB, which costs more than the expansion itself."""
+    """Expands gzip by 64 KiB: gzip.GzipFile does it by 8 KiB and through three layers of Python."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -134,15 +135,15 @@ class _Gunzip:
         """Expand the next piece; False at the end of the last gzip member. Raises EOFError in the middle of one."""
         while True:
             if self._expand.eof:
-                self._packed = self._expand.unused_data.lstrip(b"\0") or self._file.read(_BLOCK).lstrip(b"\0")
+                self._packed = self._expand.unused_data.lstrip(b"\0") or self._file.read(_PIECE).lstrip(b"\0")
                 if not self._packed:
                     return False
                 self._expand = zlib.decompressobj(31)
             elif not self._packed:
-                self._packed = self._file.read(_BLOCK)
+                self._packed = self._file.read(_PIECE)
                 if not self._packed:
                     raise EOFError("the gzip stream has no end")
-            self._ready = self._expand.decompress(self._packed, _BLOCK)
+            self._ready = self._expand.decompress(self._packed, _PIECE)
             self._packed = self._expand.unconsumed_tail
             self._from = 0
             if self._ready:

@@ -23,6 +23,7 @@ from tiny_archives import (
 )
 
 from stages.merge.member import MAX_BYTES
+from stages.merge.pool import CHUNK_BYTES
 
 
 def test_each_image_has_one_row_and_its_pixels_stand_where_the_row_says(tmp_path: Path) -> None:
@@ -232,3 +233,19 @@ def test_the_real_sample_is_read_whole(tmp_path: Path, real_data: Path) -> None:
         row = patches[~patches["padded"].astype(bool)].iloc[-1]
         expected = np.asarray(Image.open(io.BytesIO(archive.read(row["member"]))).convert("RGB"))
     assert np.array_equal(stores["idc"][row["pixel_row"]], expected)
+
+
+def test_a_foreign_file_named_as_an_image_without_suffix_is_a_row_of_its_own(tmp_path: Path) -> None:
+    members = {idc_name(): png(picture()), idc_name().removesuffix(".png"): b"notes"}
+    manifest, _ = merge(tmp_path, idc=write_zip(tmp_path / "idc.zip", members))
+    assert manifest["image_id"].is_unique
+    assert manifest["decode_error"].isna().sum() == 1
+
+
+def test_streamed_images_larger_than_a_slot_are_decoded_too(tmp_path: Path) -> None:
+    noise = picture(1200, 900)
+    members = {**breakhis_members(3), breakhis_name(number=9): png(noise, compress_level=0)}
+    manifest, stores = merge(tmp_path, breakhis=write_tar(tmp_path / "b.tar.gz", members))
+    assert manifest["decode_error"].isna().all()
+    assert manifest["bytes"].max() > CHUNK_BYTES
+    assert len(stores["breakhis"]) == 4

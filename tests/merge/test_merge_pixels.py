@@ -3,7 +3,10 @@
 import contextlib
 import io
 import struct
+import tarfile
+import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_archives import FRAMES, picture, png
 
-from stages.merge.decode import MAX_SIDE, UnreadableError, fit, open_png, reduced, reflect
+from stages.merge.decode import MAX_SIDE, UnreadableError, _plain, fit, open_png, reduced, reflect
 from stages.merge.measures import MEASURES, measure
 
 
@@ -127,3 +130,29 @@ def _saved(image: Image.Image) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"compress_level": 0}, {"transparency": (1, 2, 3)}])
+def test_the_short_way_through_a_plain_png_gives_pillows_pixels(options: dict[str, object]) -> None:
+    data = png(picture(), **options)
+    image = _plain(data, 50, 50)
+    assert image is not None
+    assert np.array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def test_the_short_way_is_not_taken_for_other_kinds_of_png() -> None:
+    assert _plain(png(picture(), "RGBA"), 50, 50) is None
+    assert _plain(png(picture())[:-40], 50, 50) is None
+
+
+@pytest.mark.real
+def test_the_short_way_gives_pillows_pixels_on_real_images(real_data: Path) -> None:
+    with zipfile.ZipFile(real_data / "idc_sample.zip") as archive:
+        files = [archive.read(name) for name in archive.namelist()[::40]]
+    with tarfile.open(real_data / "breakhis_sample.tar.gz") as archive:
+        files += [archive.extractfile(info).read() for info in archive][::20]
+    for data in files:
+        expected = Image.open(io.BytesIO(data))
+        found = _plain(data, *expected.size)
+        assert found is not None
+        assert np.array_equal(np.asarray(found), np.asarray(expected))
