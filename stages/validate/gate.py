@@ -65,7 +65,10 @@ class Gate:
         result = definition.run(batch_parameters=batch, result_format="SUMMARY", run_id=RUN)
         came = {one.expectation_config.description: one for one in result.results}
         outcomes = [_outcome(suite, rule, came[_titled(rule).description]) for rule in rules]
-        return [_with_rows(outcome, whole, batch) if outcome.unexpected else outcome for outcome in outcomes]
+        if any(outcome.unexpected for outcome in outcomes):
+            asked = whole.get_batch(batch)
+            outcomes = [_with_rows(outcome, asked) if outcome.unexpected else outcome for outcome in outcomes]
+        return outcomes
 
     def build_pages(self, folder: Path) -> None:
         """Write the static site of everything that was checked into `folder`."""
@@ -116,9 +119,9 @@ def _outcome(suite: str, rule: Expectation, came: Any) -> Outcome:
     return Outcome(suite, rule, bool(came.success), found.get("observed_value"), unexpected, checked)
 
 
-def _with_rows(outcome: Outcome, whole: Any, batch: dict[str, Any]) -> Outcome:
+def _with_rows(outcome: Outcome, batch: Any) -> Outcome:
     """Ask again which rows break a rule, all of them: asked of every rule at once, that would cost as much again."""
-    found = whole.get_batch(batch).validate(outcome.rule, result_format=EVERY_ROW).result
+    found = batch.validate(outcome.rule, result_format=EVERY_ROW).result
     return replace(outcome, rows=sorted(found["unexpected_index_list"]))
 
 

@@ -10,6 +10,9 @@ import pandas as pd
 
 from stages.contracts.manifest import write_manifest
 from stages.contracts.tables import read_table
+from stages.validate.environment import settle
+
+settle()  # before any test imports Great Expectations
 
 SUBTYPE_FOLDERS = {
     "A": "benign/SOB/adenosis",

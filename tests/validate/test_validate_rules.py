@@ -180,6 +180,12 @@ def test_an_absent_source_is_not_asked_for() -> None:
     assert {outcome.suite for outcome in found.outcomes} == {"manifest", "idc", "validated", "validated_idc"}
 
 
+def test_no_source_at_all_stops_the_pipeline() -> None:
+    nothing = frame_of(idc_rows()).iloc[:0]
+    found = examine(Gate(), nothing, sources(absent=("breakhis", "idc")), LIMITS, FEW)
+    assert ("manifest", "At least 1 image") in broken(found)
+
+
 def test_drawn_data_are_marked_demo_and_a_part_of_the_real_sets_a_real_sample() -> None:
     rows = idc_rows() + breakhis_rows()
     assert examined(rows, kind="drawn").data == "demo"
