@@ -22,8 +22,9 @@ POINTS = 100.0
 """Shares are given to the solver in points: the shares of single cases, as parts of 1, come near its own tolerances
 (1e-6), and on a real sample it gave up with a numerical error."""
 
-LIMIT_REACHED, INFEASIBLE = 1, 2
-"""Statuses of scipy.optimize.milp."""
+INFEASIBLE = 2
+"""Status of scipy.optimize.milp. It has none for the node limit (HiGHS's "solution limit" comes out as 4, as numerical
+trouble does), so that the gap that was reached tells which of the two ended the search."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def divide(
         part=part,
         gap=float(answer.mip_gap),
         nodes=int(answer.mip_node_count),
-        node_limit_reached=answer.status == LIMIT_REACHED,
+        node_limit_reached=bool(answer.mip_gap > search.gap),
         lowered=lowered,
     )
 
@@ -147,8 +148,10 @@ class _Program:
     def chosen(self, answer: OptimizeResult) -> np.ndarray:
         """(groups,) int: the part of each group in a solver's answer."""
         if answer.x is None:
-            advice = "raise index.node_limit" if answer.status == LIMIT_REACHED else "choose another index.seed"
-            raise StageError(f"no split was found ({answer.message}); {advice} in params.yaml")
+            raise StageError(
+                f"no split was found ({answer.message}); in params.yaml, raise index.node_limit or choose another "
+                "index.seed, which shuffles the cases before the search"
+            )
         return answer.x[: self.choices].reshape(self.groups, self.parts).argmax(axis=1)
 
     def _once_each(self, others: int) -> LinearConstraint:
