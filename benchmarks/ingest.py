@@ -36,6 +36,9 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from stages.contracts.files import sha256_of  # noqa: E402 - the repository is no installed package here
+
 TARGET, MEMORY_MIB = 1.5, 2048
 
 
@@ -119,7 +122,7 @@ def _lay_out(workspace: Path, archives: Sequence[Path]) -> None:
         raw.mkdir(parents=True)
         (raw / archive.name).symlink_to(archive.resolve())
         about = {"source": source, "kind": "given", "present": True, "file": archive.name, "url": None}
-        about |= {"licence": None, "size": archive.stat().st_size, "sha256": None, "reason": None}
+        about |= {"licence": None, "size": archive.stat().st_size, "sha256": sha256_of(archive), "reason": None}
         (raw / "source.json").write_text(json.dumps(about))
 
 
