@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from isal import isal_zlib
+
 from stages.contracts.errors import StageError
 from stages.merge.member import DamagedError, Member, Stored
 from stages.merge.tars import tar_members
@@ -58,8 +60,8 @@ def read_stored(descriptor: int, stored: Stored) -> bytes:
             data = os.pread(descriptor, stored.packed, stored.offset + start)
     if stored.deflated:
         try:
-            data = zlib.decompressobj(-15).decompress(data, stored.size + 1)
-        except zlib.error as error:
+            data = isal_zlib.decompressobj(-15).decompress(data, stored.size + 1)
+        except isal_zlib.error as error:
             raise DamagedError(f"its deflate stream is broken ({error})") from None
     if len(data) != stored.size:
         raise DamagedError(f"{len(data):,} bytes instead of the {stored.size:,} that the archive declares")

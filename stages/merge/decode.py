@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from isal import isal_zlib
 from PIL import Image, PngImagePlugin
 
 from stages.merge.archives import read_stored
@@ -22,11 +23,13 @@ MAX_SIDE = 4096
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">8sI4sII")
 _CHUNK = struct.Struct(">I4s")
+_STORED_BLOCK = struct.Struct("<BHH")
+_STORED_MAX = 0xFFFF
 _RGB8 = b"\x08\x02\0\0\0"  # bit depth 8, truecolour, deflate, adaptive filters, not interlaced
 
-# What Pillow raises on broken input, from its own checks down to zlib's.
+# What Pillow and ISA-L raise on broken input, from their own checks down to zlib's.
 _BROKEN = (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, SyntaxError, TypeError)
-_BROKEN += (ValueError, struct.error, zlib.error)
+_BROKEN += (ValueError, struct.error, zlib.error, isal_zlib.error)
 
 
 class Frame(NamedTuple):
@@ -143,8 +146,9 @@ def open_png(data: bytes | memoryview) -> tuple[Image.Image, str]:
 def _plain(data: bytes | memoryview, width: int, height: int) -> Image.Image | None:
     """The image, if it is 8-bit RGB without interlacing or animation, as every published one is; else None.
 
-    Hands the pixel chunks straight to Pillow's own PNG codec: its reader of chunks takes a fifth of the time of a
-    50x50 patch. Whatever is unusual or broken is left to that reader, which says what is wrong.
+    The pixel chunks are inflated by ISA-L, in half of zlib's time, and handed to Pillow's own PNG codec, which undoes
+    the filters: a quarter less time an image than Pillow alone. Whatever is unusual or broken is left to Pillow's
+    reader of chunks, which says what is wrong.
     """
     if bytes(data[24:29]) != _RGB8:
         return None
@@ -159,10 +163,25 @@ def _plain(data: bytes | memoryview, width: int, height: int) -> Image.Image | N
             elif kind[:1].isupper() or kind == b"acTL":
                 return None
             at += 12 + length
-        pixels = parts[0] if len(parts) == 1 else b"".join(parts)
-        return Image.frombytes("RGB", (width, height), pixels, "zip", "RGB", 0)
+        packed = b"".join(parts)
+        expand, size = isal_zlib.decompressobj(), height * (3 * width + 1)
+        rows = expand.decompress(packed, size + 1)
+        if len(rows) != size or not expand.eof:
+            return None
+        return Image.frombytes("RGB", (width, height), _stored(rows, packed[-4:]), "zip", "RGB", 0)
     except _BROKEN:
         return None
+
+
+def _stored(data: bytes, adler: bytes) -> bytes:
+    """`data` as a zlib stream of stored blocks (RFC 1951, 3.2.4): inflating it merely copies. adler: its checksum."""
+    parts: list[bytes | memoryview] = [b"\x78\x01"]
+    view = memoryview(data)
+    for start in range(0, len(data), _STORED_MAX):
+        block = view[start : start + _STORED_MAX]
+        last = start + len(block) == len(data)
+        parts += (_STORED_BLOCK.pack(last, len(block), len(block) ^ 0xFFFF), block)
+    return b"".join([*parts, adler])
 
 
 def _rgb(image: Image.Image) -> Image.Image:
