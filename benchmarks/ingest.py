@@ -71,7 +71,7 @@ def main(folder: Path, scale: float, peer: bool) -> None:
     results = ROOT / "benchmarks/results"
     results.mkdir(exist_ok=True)
     suffix = "" if scale == 1 else f"-scale{scale:g}"
-    (results / f"ingest-{_slug(_cpu())}{suffix}.md").write_text(text)
+    (results / f"ingest-{slug(cpu())}{suffix}.md").write_text(text)
 
 
 def _bare(archives: Sequence[Path], flat: Path, cores: int) -> Timing:
@@ -172,17 +172,21 @@ def _peer(workspace: Path, archives: Sequence[Path]) -> list[Timing]:
     unpack = Timing("peer: unpack to loose files", time.monotonic() - clock)
     add = Timing("peer: dvc add of the loose files", _dvc_add(workspace, ["loose"]))
     clock = time.monotonic()
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    subprocess.run(["dvc", "status", "-q"], cwd=workspace, env=environment, check=True)
+    status = Timing("peer: dvc status, nothing changed", time.monotonic() - clock)
+    clock = time.monotonic()
     sum(len(files) for folder in sorted(loose.iterdir()) for _, _, files in sorted(os.walk(folder)))
     scan = Timing("peer: ImageFolder's scan (decodes nothing)", time.monotonic() - clock)
     shutil.rmtree(loose)
-    return [unpack, add, scan]
+    return [unpack, add, status, scan]
 
 
 def _report(scale: float, cores: int, bare: Timing, stages: list[Timing], beside: list[Timing]) -> str:
     total = Timing("merge + validate + index", sum(stage.seconds for stage in stages))
     peak = max(stage.tree_mib or 0 for stage in stages)
     lines = [
-        f"# Ingest on {_cpu()}, {cores} cores, scale {scale:g}",
+        f"# Ingest on {cpu()}, {cores} cores, scale {scale:g}",
         "",
         "| what | seconds | x bare | peak MiB, process | peak MiB, with children |",
         "|---|---:|---:|---:|---:|",
@@ -202,12 +206,12 @@ def _report(scale: float, cores: int, bare: Timing, stages: list[Timing], beside
     return "\n".join(lines)
 
 
-def _cpu() -> str:
+def cpu() -> str:
     found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     return found[1].strip() if found else "unknown CPU"
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
