@@ -16,7 +16,6 @@ import argparse
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -33,9 +32,9 @@ from typing import NamedTuple
 import fullscale
 import psutil
 import yaml
+from machine import ROOT, cpu, file_table
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from stages.contracts.files import sha256_of  # noqa: E402 - the repository is no installed package here
 
@@ -67,11 +66,7 @@ def main(folder: Path, scale: float, peer: bool) -> None:
         if peer:
             beside += _peer(workspace, archives)
     text = _report(scale, cores, bare, stages, beside)
-    print(text)
-    results = ROOT / "benchmarks/results"
-    results.mkdir(exist_ok=True)
-    suffix = "" if scale == 1 else f"-scale{scale:g}"
-    (results / f"ingest-{slug(cpu())}{suffix}.md").write_text(text)
+    file_table(text, "ingest", scale)
 
 
 def _bare(archives: Sequence[Path], flat: Path, cores: int) -> Timing:
@@ -204,15 +199,6 @@ def _report(scale: float, cores: int, bare: Timing, stages: list[Timing], beside
         "",
     ]
     return "\n".join(lines)
-
-
-def cpu() -> str:
-    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    return found[1].strip() if found else "unknown CPU"
-
-
-def slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 if __name__ == "__main__":

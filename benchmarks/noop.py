@@ -18,7 +18,7 @@ from pathlib import Path
 
 import fullscale
 import yaml
-from ingest import ROOT, cpu, slug
+from machine import ROOT, cpu, file_table
 
 TARGET_S = 3.0
 ENVIRONMENT = {**os.environ, "DVC_NO_ANALYTICS": "1"}
@@ -59,9 +59,7 @@ def main(folder: Path, scale: float) -> None:
             "",
         ]
     )
-    print(text)
-    suffix = "" if scale == 1 else f"-scale{scale:g}"
-    (ROOT / "benchmarks/results" / f"noop-{slug(cpu())}{suffix}.md").write_text(text)
+    file_table(text, "noop", scale)
 
 
 def _copy_repository(workspace: Path) -> None:
