@@ -37,23 +37,27 @@ def figures(logits: np.ndarray, target: np.ndarray, source: np.ndarray, weight: 
     """val_loss, val_auroc and val_balanced_accuracy of one epoch.
 
     logits: float (n, classes). target, source: int (n,). weight: (classes,), as in the training loss. The latter two
-    are means over the sources for which they are defined, so that the larger source does not drown the smaller.
+    are means over the sources for which they are defined, weighted by the root of their images: in proportion to its
+    size the larger source would drown the smaller, in equal parts the noise of a few images would choose the epoch.
     """
     logits = logits.astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     probability = np.exp(log_probability)
     by_source = [source == one for one in np.unique(source)]
+    roots = [float(np.sqrt(one.sum())) for one in by_source]
     weights = weight[target].astype(np.float64)
     losses = -log_probability[np.arange(len(target)), target]
     return {
         # A class without a training image weighs nothing; val may hold no other.
         "val_loss": float(np.average(losses, weights=weights if weights.any() else None)),
-        "val_auroc": _mean([task_auroc(target[one], probability[one]) for one in by_source]),
-        "val_balanced_accuracy": _mean([balanced_accuracy(target[one], probability[one]) for one in by_source]),
+        "val_auroc": _mean([task_auroc(target[one], probability[one]) for one in by_source], roots),
+        "val_balanced_accuracy": _mean([balanced_accuracy(target[one], probability[one]) for one in by_source], roots),
     }
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+def _mean(values: list[float | None], weights: list[float] | None = None) -> float | None:
+    """The weighted mean of the values that are known; None if none is."""
+    pairs = zip(values, weights or [1.0] * len(values), strict=True)
+    known = [(value, weight) for value, weight in pairs if value is not None]
+    return sum(value * weight for value, weight in known) / sum(weight for _, weight in known) if known else None

@@ -70,7 +70,7 @@ class Recipe(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     seed: Annotated[int, Field(ge=0)] = 20260101
     select: Literal["val_auroc", "val_balanced_accuracy", "val_loss"] = "val_auroc"
-    """Validation figure by which the best epoch is chosen."""
+    """Validation figure by which the best epoch is chosen; over sources, a mean by the root of their size."""
     reported: dict[str, Figure] = Field(default_factory=dict)
     """What the original project reported."""
 

@@ -72,10 +72,10 @@ def test_figures_agree_with_scikit_learn() -> None:
     assert found["val_balanced_accuracy"] == pytest.approx(balanced_accuracy_score(target, probability.argmax(axis=1)))
 
 
-def test_each_source_counts_the_same_in_a_figure() -> None:
-    logits = np.array([[0, 1.0], [1, 0]] * 50 + [[1, 0.0], [0, 1]])
-    target, source = np.array([1, 0] * 51), np.repeat([0, 1], [100, 2])
-    assert figures(logits, target, source, np.ones(2))["val_auroc"] == pytest.approx(0.5)
+def test_sources_count_by_the_root_of_their_size_in_a_figure() -> None:
+    right, wrong = np.array([[0, 1.0], [1, 0]] * 18), np.array([[1, 0.0], [0, 1]] * 2)
+    target, source = np.array([1, 0] * 20), np.repeat([0, 1], [36, 4])
+    assert figures(np.concatenate([right, wrong]), target, source, np.ones(2))["val_auroc"] == pytest.approx(6 / 8)
 
 
 def test_a_val_part_of_one_class_has_a_loss_but_no_auroc() -> None:
