@@ -13,10 +13,16 @@ import numpy as np
 import torch
 from torch.nn.functional import affine_grid, grid_sample
 
+from stages.contracts.modelfolder import CACHED_FLOATS
 from stages.train.params import Augment
 
 LEFT_RIGHT, TOP_BOTTOM, TRANSPOSE = 1, 2, 4
 """A view is a sum of these: first the axes are swapped, then the image is mirrored. 0 is the image itself."""
+
+
+STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+"""Optical density of red, green and blue that one unit of hematoxylin, eosin and residual adds (Ruifrok & Johnston,
+Anal Quant Cytol Histol 2001)."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,12 @@ class Draws:
     """float32, degrees."""
     zoom: np.ndarray
     """float32, factor on the scale, above 1 = nearer."""
+    stain: np.ndarray
+    """float32 (n, 3), factor on the amounts of hematoxylin, eosin and residual."""
 
     def of(self, places: np.ndarray) -> "Draws":
         """The draws of some images of the batch."""
-        return Draws(self.view[places], self.angle[places], self.zoom[places])
+        return Draws(self.view[places], self.angle[places], self.zoom[places], self.stain[places])
 
 
 def drawn(augment: Augment, count: int, generator: np.random.Generator) -> Draws:
@@ -43,6 +51,7 @@ def drawn(augment: Augment, count: int, generator: np.random.Generator) -> Draws
         view=generator.integers(kinds, size=count),
         angle=generator.uniform(-augment.rotate, augment.rotate, size=count).astype(np.float32),
         zoom=np.exp(generator.uniform(-spread, spread, size=count)).astype(np.float32),
+        stain=generator.uniform(1 - augment.stain, 1 + augment.stain, size=(count, 3)).astype(np.float32),
     )
 
 
@@ -96,3 +105,22 @@ def warped(batch: torch.Tensor, angle: torch.Tensor, zoom: torch.Tensor, size: i
     planes = batch.permute(0, 3, 1, 2).to(torch.float32)
     planes = grid_sample(planes, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return planes.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def restained(batch: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
+    """Change how strongly each image is stained: uint8 (n, H, W, 3) -> uint8 (n, H, W, 3).
+
+    amounts: (n, 3) factors on hematoxylin, eosin and residual. Laboratories differ in these more than in anything else,
+    and a case is stained in one of them. In optical density a stain's amount is linear (Beer and Lambert), so the whole
+    change is one 3x3 matrix an image.
+    """
+    stains = torch.from_numpy(STAINS).to(amounts)
+    matrices = (torch.linalg.inv(stains) @ (amounts.unsqueeze(2) * stains)).transpose(1, 2)
+    changed = torch.empty_like(batch)
+    few = max(1, CACHED_FLOATS // batch[0].numel()) if batch.device.type == "cpu" else len(batch)
+    for part, of, matrix in zip(changed.split(few), batch.split(few), matrices.split(few), strict=True):
+        planes = of.permute(0, 3, 1, 2).reshape(len(of), 3, -1).to(torch.float32)
+        density = planes.add_(0.5).mul_(1 / 255.5).log_()  # negative; half a grey value keeps black finite
+        light = torch.bmm(matrix, density).exp_().mul_(255.5).sub_(0.5).round_().clamp_(0, 255)
+        part.copy_(light.view(len(of), 3, *of.shape[1:3]).permute(0, 2, 3, 1))
+    return changed

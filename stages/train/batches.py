@@ -15,7 +15,7 @@ import torch
 from stages.contracts.manifest import LABELS, SUBTYPES
 from stages.contracts.modelfolder import View, cropped, resampled
 from stages.contracts.progress import Progress
-from stages.train.augment import drawn, gathered, warped, warps
+from stages.train.augment import drawn, gathered, restained, warped, warps
 from stages.train.params import Augment, Recipe
 
 READ_ROWS = 1024
@@ -163,6 +163,8 @@ class Batches:
         if len(parts) > 1:
             order = torch.from_numpy(np.argsort(np.concatenate(places)))
             images = torch.cat(parts).index_select(0, order.to(self.device))
+        if generator is not None and self.augment.stain:
+            images = restained(images, self._on(draws.stain, images))
         targets = torch.from_numpy(self.corpus.target[positions]).to(self.device)
         return self.prepare(images, self._room(len(positions))), targets
 

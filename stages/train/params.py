@@ -30,6 +30,8 @@ class Augment(Section):
     """Largest angle to either side, degrees."""
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest change of scale: 0.2 shows 1/1.2 to 1.2 times the view."""
+    stain: Share = 0.0
+    """Largest relative change of the amount of hematoxylin, eosin and residual, each drawn by itself."""
 
 
 class Recipe(Section):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.contracts.modelfolder import normalising
-from stages.train.augment import drawn, gathered, viewed, warped
+from stages.train.augment import STAINS, drawn, gathered, restained, viewed, warped
 from stages.train.batches import Batches, load_corpus
 from stages.train.params import Augment, Recipe
 from stages.train.sampling import chances, class_weights, epoch_batches, generator
@@ -137,6 +137,25 @@ def test_a_quarter_turn_by_warping_is_a_quarter_turn() -> None:
 def test_warping_by_nothing_changes_nothing() -> None:
     batch = torch.from_numpy(two_sources()[1]["idc"])
     assert torch.equal(warped(batch, torch.zeros(9), torch.ones(9), SIDE), batch)
+
+
+def test_restaining_scales_each_stain_in_optical_density() -> None:
+    stains = STAINS[:2] * np.array([[0.5], [0.8]])
+    pixels = np.round(255.5 * np.exp(-np.stack([stains[0], stains[1], stains.sum(axis=0)])) - 0.5)
+    batch = torch.from_numpy(pixels.astype(np.uint8)).view(1, 1, 3, 3)
+    found = restained(batch, torch.tensor([[1.2, 0.7, 1.0]])).view(3, 3).numpy()
+    expected = np.stack([1.2 * stains[0], 0.7 * stains[1], 1.2 * stains[0] + 0.7 * stains[1]])
+    assert np.abs(found - (255.5 * np.exp(-expected) - 0.5)).max() <= 2
+
+
+def test_restaining_by_nothing_changes_nothing() -> None:
+    batch = torch.from_numpy(two_sources()[1]["idc"])
+    assert torch.equal(restained(batch, torch.ones(9, 3)), batch)
+
+
+def test_white_stays_white_whatever_the_stain() -> None:
+    white = torch.full((2, 4, 4, 3), 255, dtype=torch.uint8)
+    assert torch.equal(restained(white, torch.tensor([[0.7, 1.3, 1.0], [1.3, 0.7, 1.2]])), white)
 
 
 cells = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), min_size=1, max_size=60)

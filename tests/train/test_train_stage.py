@@ -91,7 +91,7 @@ def test_it_learns_and_its_record_says_all(workspace: Workspace, monkeypatch: py
     assert f"best epoch {record.best_epoch}" in said
     assert (record.train_images, record.val_images) == (128, 32)
     assert record.sources == ["idc", "breakhis"]
-    assert record.settings["augment"] == {"eightfold": True, "flip": False, "rotate": 0.0, "zoom": 0.0}
+    assert record.settings["augment"] == {"eightfold": True, "flip": False, "rotate": 0.0, "zoom": 0.0, "stain": 0.0}
     assert (record.class_names, record.data, record.parameters) == (["benign", "malignant"], "demo", 110_018)
     assert str(workspace.root) not in json.dumps(record.model_dump())
     curves = pd.read_csv("reports/curves/mine.csv")
