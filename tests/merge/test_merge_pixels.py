@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_archives import FRAMES, picture, png
 
-from stages.merge.decode import MAX_SIDE, UnreadableError, _plain, fit, decode_png, reduced, reflect
+from stages.merge.decode import MAX_SIDE, UnreadableError, _plain, decode_png, fit, reduced, reflect
 from stages.merge.measures import MEASURES, measure
 
 
