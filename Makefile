@@ -41,7 +41,7 @@ bench: .venv/made  ## speed and memory against the peers, at full scale (about h
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "Installing the pinned packages into .venv (once)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
-	@.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock
 	@touch $@
 
 lock:  ## pin again after a change of pyproject.toml
