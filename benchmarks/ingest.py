@@ -4,7 +4,8 @@ Times merge, validate and index as stage processes on archives of full size (ben
 FOLDER) and beside them, in the same run on the same cores:
 
 - bare: Pillow decodes the same PNG bytes and drops the pixels. One process per core, started before the clock; the
-  bytes lie back to back in one uncompressed file in the page cache; `Image.open(BytesIO(bytes)).load()`, nothing else.
+  bytes lie back to back in one uncompressed file; `Image.open(BytesIO(bytes)).load()`, nothing else. Its file and the
+  archives are read once before the clock, so that both find the page cache warm.
 - DVC's hashing of what merge writes (`dvc add` in an empty repository).
 - the peer's way: unpack to loose files, `dvc add` the tree, list it as torchvision's ImageFolder does.
 
@@ -58,6 +59,8 @@ def main(folder: Path, scale: float, peer: bool) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         workspace = Path(name)
         _lay_out(workspace, archives)
+        for archive in archives:  # into the page cache, where the bare bytes are too
+            sha256_of(archive)
         stages = [
             _stage(workspace, words) for words in (["stages.merge"], ["stages.validate"], ["stages.index", "case"])
         ]
