@@ -145,7 +145,8 @@ def _recipe(size: int, augment: Augment, arch: str = "mobilenetv2_100") -> Recip
 
 def _batches(pixels: np.ndarray, size: int, augment: Augment) -> Batches:
     count = len(pixels)
-    rows = pd.DataFrame({"source": "idc", "pixel_row": np.arange(count), "label": np.arange(count) % 2})
+    columns = {"source": "idc", "case_id": "idc-1", "pixel_row": np.arange(count), "label": np.arange(count) % 2}
+    rows = pd.DataFrame(columns)
     corpus = load_corpus(rows, {"idc": pixels}, _recipe(size, augment), augment)
     return Batches(corpus, normalising(size, "squash", MEAN, STD), size, augment, torch.device("cpu"))
 

@@ -40,6 +40,8 @@ class Corpus:
     """int64 (n,)."""
     target: np.ndarray
     """int64 (n,), class index."""
+    case: np.ndarray
+    """int64 (n,), a number for each case."""
 
     def __len__(self) -> int:
         return len(self.target)
@@ -90,6 +92,7 @@ def load_corpus(
         source=rows["source"].map(sources.index).to_numpy(dtype=np.int64),
         row=row,
         target=target.to_numpy(dtype=np.int64),
+        case=pd.factorize(rows["case_id"], sort=True)[0].astype(np.int64),
     )
 
 

@@ -117,7 +117,7 @@ def fit(
     is no longer a number.
     """
     corpus = train.corpus
-    chance = chances(corpus.source, corpus.target, recipe.sampler)
+    chance = chances(corpus.source, corpus.target, corpus.case, recipe.sampler)
     weight = class_weights(chance, corpus.target, start.model.num_classes)
     weight = weight if recipe.class_weights else np.ones_like(weight)
     module = start.model.to(memory_format=torch.channels_last)

@@ -12,13 +12,14 @@ def generator(seed: int, epoch: int, step: int) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, step + 1])
 
 
-def chances(source: np.ndarray, target: np.ndarray, sampler: Sampler) -> np.ndarray:
+def chances(source: np.ndarray, target: np.ndarray, case: np.ndarray, sampler: Sampler) -> np.ndarray:
     """Chance of each image to be drawn: float64 (n,), sums to 1.
 
-    source, target: int64 (n,). natural: all alike. weighted: inside each source every class is as likely as the
+    source, target, case: int64 (n,). natural: all alike. weighted: inside each source every class is as likely as the
     others, so that the source does not predict the class, and a source is as likely as the root of its size: in
     proportion to their sizes IDC (97 % of the images) would drown BreakHis, in equal parts each BreakHis image would
-    come some twenty times an epoch.
+    come some twenty times an epoch. For the same reason a case is, inside its class, as likely as the root of its size:
+    what must be learned is what cases have in common, and a large one has most to say about itself.
     """
     if sampler == "natural":
         return np.full(len(target), 1 / len(target))
@@ -28,7 +29,9 @@ def chances(source: np.ndarray, target: np.ndarray, sampler: Sampler) -> np.ndar
         classes = np.unique(target[held])
         for label in classes:
             cell = held & (target == label)
-            chance[cell] = np.sqrt(held.sum()) / len(classes) / cell.sum()
+            _, place, size = np.unique(case[cell], return_inverse=True, return_counts=True)
+            share = 1 / np.sqrt(size[place])
+            chance[cell] = np.sqrt(held.sum()) / len(classes) * share / share.sum()
     return chance / chance.sum()
 
 

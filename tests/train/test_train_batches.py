@@ -28,7 +28,14 @@ def two_sources() -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         "breakhis": rng.integers(0, 256, (7, 10, 16, 3), dtype=np.uint8),
     }
     rows = pd.concat(
-        pd.DataFrame({"source": source, "pixel_row": rng.permutation(len(store)), "label": np.arange(len(store)) % 2})
+        pd.DataFrame(
+            {
+                "source": source,
+                "case_id": [f"{source}-{one // 2}" for one in range(len(store))],
+                "pixel_row": rng.permutation(len(store)),
+                "label": np.arange(len(store)) % 2,
+            }
+        )
         for source, store in stores.items()
     )
     return rows.reset_index(drop=True), stores
@@ -158,14 +165,14 @@ def test_white_stays_white_whatever_the_stain() -> None:
     assert torch.equal(restained(white, torch.tensor([[0.7, 1.3, 1.0], [1.3, 0.7, 1.2]])), white)
 
 
-cells = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), min_size=1, max_size=60)
+cells = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(0, 4)), min_size=1, max_size=60)
 
 
 @settings(max_examples=60, deadline=None)
 @given(cells)
-def test_weighted_chances_balance_the_classes_inside_each_source(pairs: list[tuple[int, int]]) -> None:
-    source, target = (np.array(part) for part in zip(*pairs, strict=True))
-    chance = chances(source, target, "weighted")
+def test_weighted_chances_balance_the_classes_inside_each_source(images: list[tuple[int, int, int]]) -> None:
+    source, target, case = (np.array(part) for part in zip(*images, strict=True))
+    chance = chances(source, target, case, "weighted")
     assert chance.sum() == pytest.approx(1)
     for one in np.unique(source):
         held = source == one
@@ -185,12 +192,19 @@ def test_an_epoch_shows_every_image_once_in_batches_of_even_size(count: int, siz
 
 def test_the_smaller_source_is_not_drowned() -> None:
     source, target = np.repeat([0, 1], [9_700, 300]), np.tile([0, 1], 5_000)
-    chance = chances(source, target, "weighted")
+    chance = chances(source, target, np.arange(10_000), "weighted")
     assert 0.10 < chance[source == 1].sum() < 0.25
+
+
+def test_a_large_case_is_drawn_as_often_as_the_root_of_its_size() -> None:
+    case = np.repeat([0, 1], [900, 100])
+    chance = chances(np.zeros(1000, dtype=int), np.zeros(1000, dtype=int), case, "weighted")
+    assert chance[case == 0].sum() == pytest.approx(0.75)
 
 
 def test_class_weights_undo_what_the_sampler_left_and_no_more() -> None:
     source, target = np.zeros(100, dtype=int), np.repeat([0, 1], [80, 20])
-    natural = class_weights(chances(source, target, "natural"), target, 3)
+    case = np.arange(100)
+    natural = class_weights(chances(source, target, case, "natural"), target, 3)
     assert natural == pytest.approx([0.4, 1.6, 0])
-    assert class_weights(chances(source, target, "weighted"), target, 3) == pytest.approx([1, 1, 0])
+    assert class_weights(chances(source, target, case, "weighted"), target, 3) == pytest.approx([1, 1, 0])
