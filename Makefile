@@ -32,9 +32,9 @@ test: lint  ## ruff, unit tests, and the demo pipeline twice in a temporary clon
 	@python -m pytest
 
 bench: .venv/made  ## speed and memory against the peers, at full scale (about half an hour)
-	@python benchmarks/ingest.py
-	@python benchmarks/batches.py
-	@python benchmarks/noop.py
+	@python -m benchmarks.ingest
+	@python -m benchmarks.batches
+	@python -m benchmarks.noop
 
 .venv/made: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'

@@ -1,4 +1,4 @@
-"""Batches against torchvision's loader: `python benchmarks/batches.py [--images 4000] [--steps 40]`.
+"""Batches against torchvision's loader: `python -m benchmarks.batches [--images 4000] [--steps 40]`.
 
 Two questions, each answered by a ratio within one run on the same cores:
 
@@ -13,9 +13,7 @@ Prints a table and writes benchmarks/results/batches-<cpu>.md. Images are IDC pa
 
 import argparse
 import os
-import re
 import statistics
-import sys
 import tempfile
 import time
 import zipfile
@@ -34,14 +32,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from stages.contracts.modelfolder import normalising  # noqa: E402  found through the path above
-from stages.train.batches import Batches, load_corpus  # noqa: E402
-from stages.train.fit import make_optimizer  # noqa: E402
-from stages.train.params import Augment, Recipe  # noqa: E402
-from stages.train.sampling import generator  # noqa: E402
+from benchmarks.machine import ROOT, cpu, file_table
+from stages.contracts.modelfolder import normalising
+from stages.train.batches import Batches, load_corpus
+from stages.train.fit import make_optimizer
+from stages.train.params import Augment, Recipe
+from stages.train.sampling import generator
 
 PATCHES = ROOT.parent / "shared" / "data" / "idc_sample.zip"
 SIDE, BATCH = 50, 64
@@ -65,17 +61,14 @@ def main(images: int, steps: int) -> None:
             *_epochs(pixels, steps),
         ]
     text = "\n".join(lines) + "\n"
-    print(text)
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"batches-{_cpu_slug()}.md").write_text(text)
+    file_table(text, "batches")
 
 
 def _head(images: int, origin: str, cores: int) -> list[str]:
     return [
         "# Batches",
         "",
-        f"{_cpu()}, {cores} cores, torch {torch.__version__}; {images:,} patches of {SIDE}x{SIDE} ({origin}), "
+        f"{cpu()}, {cores} cores, torch {torch.__version__}; {images:,} patches of {SIDE}x{SIDE} ({origin}), "
         f"batches of {BATCH}.",
         "",
     ]
@@ -224,16 +217,6 @@ def _paired_steps(pixels: np.ndarray, arch: str, size: int, steps: int) -> tuple
         seconds(ready)
     taken = [(seconds(resident), seconds(ready)) for _ in range(steps)]
     return statistics.median(one for one, _ in taken), statistics.median(other for _, other in taken)
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    return named[1].strip() if named else "unknown CPU"
-
-
-def _cpu_slug() -> str:
-    return re.sub(r"[^a-z0-9]+", "-", _cpu().lower()).strip("-")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes archives of the published size, in their layouts: `python benchmarks/fullscale.py FOLDER [--scale 1.0]`.
+"""Makes archives of the published size, in their layouts: `python -m benchmarks.fullscale FOLDER [--scale 1.0]`.
 
 277,524 IDC patches in a zip that holds its tree twice (as Kaggle's does) and 7,909 BreakHis images in one tar.gz, with
 distinct pixels and distinct bytes each: flips and shifts of the real images in ../shared/data, encoded again. The names

@@ -1,4 +1,4 @@
-"""Ingest against bare decoding: `python benchmarks/ingest.py [FOLDER] [--scale 1.0] [--no-peer]`.
+"""Ingest against bare decoding: `python -m benchmarks.ingest [FOLDER] [--scale 1.0] [--no-peer]`.
 
 Times merge, validate and index as stage processes on archives of full size (benchmarks/fullscale.py makes them in
 FOLDER) and beside them, in the same run on the same cores:
@@ -30,14 +30,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-import fullscale
 import psutil
 import yaml
-from machine import ROOT, cpu, file_table
 from PIL import Image
 
-sys.path.insert(0, str(ROOT))
-from stages.contracts.files import sha256_of  # noqa: E402 - the repository is no installed package here
+from benchmarks import fullscale
+from benchmarks.machine import ROOT, cpu, file_table
+from stages.contracts.files import sha256_of
 
 TARGET, MEMORY_MIB = 1.5, 2048
 

@@ -1,4 +1,4 @@
-"""A `dvc repro` with nothing to do, at full scale: `python benchmarks/noop.py [FOLDER] [--scale 1.0]`.
+"""A `dvc repro` with nothing to do, at full scale: `python -m benchmarks.noop [FOLDER] [--scale 1.0]`.
 
 Runs the whole DAG once on archives of full size (benchmarks/fullscale.py makes them in FOLDER), in a fresh copy of this
 repository, with one small recipe so that training does not take the day; then times `dvc repro` three times. How long
@@ -16,9 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import fullscale
 import yaml
-from machine import ROOT, cpu, file_table
+
+from benchmarks import fullscale
+from benchmarks.machine import ROOT, cpu, file_table
 
 TARGET_S = 3.0
 ENVIRONMENT = {**os.environ, "DVC_NO_ANALYTICS": "1"}

@@ -1,5 +1,6 @@
 """`python -m stages.merge`: data/raw/<source>/ -> data/manifest.parquet and data/pixels/<source>.npy."""
 
+import gc
 from pathlib import Path
 
 from stages.contracts.door import enter
@@ -21,6 +22,7 @@ def work(params: Params) -> str:
         # After the fork: pandas and pyarrow start threads, and the decoding processes need neither.
         from stages.merge.ingest import ingest
 
+        gc.disable()  # a million small tuples and no cycles: each of the collector's looks at them is in vain
         tallies = ingest({source: Path("data/raw") / source for source in frames}, frames, Path("data"), decoders)
     return "; ".join(str(tally) for tally in tallies)
 
