@@ -20,6 +20,11 @@ CASE_SHARE = 0.75
 can be the 3 % of cases that are large (7 of 243 in one search), and an interval over so few cases says nothing."""
 
 
+DOMINANT = 3
+"""A case of over one part in this many of a scored part would be most of what is measured there: the pooled figures
+of that part say how well the model does on one case."""
+
+
 @dataclass(frozen=True)
 class Placing:
     """The part of each case (index: case_id, sorted), and what the report says of the search."""
@@ -32,6 +37,27 @@ def strata(rows: pd.DataFrame) -> pd.Series:
     """The stratum of each image: `subtype DC` where a subtype is known (BreakHis), else `label benign` (IDC)."""
     by_label = "label " + rows["label"].map(dict(enumerate(LABELS))).astype("str")
     return ("subtype " + rows["subtype"].astype("str")).where(rows["subtype"].notna(), by_label)
+
+
+def dominant(rows: pd.DataFrame, ratios: Mapping[str, float]) -> dict[str, float]:
+    """Cases of one source too large to be scored, with their share of its images, 0-1: they belong in train.
+
+    Those that would fill over a third of val or of test, the largest first, as long as they fill at most half of train
+    and leave two cases of each of their strata to val and test (where a stratum has three).
+    """
+    table = pd.crosstab(rows["case_id"], strata(rows)).sort_index(axis=0).sort_index(axis=1)
+    shares = (table.sum(axis=1) / len(rows)).sort_values(ascending=False, kind="stable")
+    limit = min(ratio for part, ratio in ratios.items() if part != "train") / DOMINANT
+    scarce = (table > 0).sum() >= len(ratios)
+    left = (table > 0).sum()
+    found: dict[str, float] = {}
+    for case, share in shares[shares > limit + 1e-9].items():
+        held = table.loc[case] > 0
+        fits = sum(found.values()) + share <= ratios["train"] / 2
+        if fits and (left[held & scarce] > len(ratios) - 1).all():
+            found[str(case)] = float(share)
+            left -= held
+    return found
 
 
 def place(

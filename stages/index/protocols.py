@@ -12,7 +12,7 @@ from stages.contracts.index import PARTS
 from stages.contracts.manifest import SOURCES
 from stages.contracts.sections import Protocol
 from stages.index import published
-from stages.index.cases import Placing, place, strata
+from stages.index.cases import Placing, dominant, place, strata
 from stages.index.params import IndexParams
 from stages.index.split import Search
 
@@ -72,11 +72,16 @@ def _by_case(rows: pd.DataFrame, settings: IndexParams, frozen: Mapping[str, str
     """70/15/15 by case."""
     cases = set(rows["case_id"])
     kept = {case: part for case, part in frozen.items() if case in cases}
-    ruled = {case: "train" for case in TO_TRAIN if case in cases and case not in kept}
-    placing = place(rows, settings.parts.model_dump(), ruled | kept, _search(settings), _rng(rows, settings))
+    ratios = settings.parts.model_dump()
+    reasons = {
+        case: f"it holds {share:.1%} of the images; in val or test it would be over a third of what is measured there"
+        for case, share in dominant(rows, ratios).items()
+    }
+    reasons = {case: reason for case, reason in (reasons | TO_TRAIN).items() if case in cases - kept.keys()}
+    placing = place(rows, ratios, dict.fromkeys(reasons, "train") | kept, _search(settings), _rng(rows, settings))
     return _Parted(
         {0: rows["case_id"].map(placing.parts)},
-        {"rules": _rules(ruled), "frozen_cases": len(kept), "searches": {"0": placing.findings}},
+        {"rules": _rules(reasons), "frozen_cases": len(kept), "searches": {"0": placing.findings}},
     )
 
 
@@ -156,7 +161,7 @@ def _published_breakhis(rows: pd.DataFrame, settings: IndexParams) -> _Parted:
             "share": round(seen / len(test), 4) if len(test) else None,
         }
     findings = {"listed_but_absent": absent, "leaks": leaks, "searches": searches}
-    return _Parted(folds, findings | {"rules": _rules(rules)})
+    return _Parted(folds, findings | {"rules": _rules({case: TO_TRAIN[case] for case in rules})})
 
 
 def _carve(rows: pd.DataFrame, share: float, fixed: Mapping[str, str], settings: IndexParams, fold: int) -> Placing:
@@ -164,8 +169,8 @@ def _carve(rows: pd.DataFrame, share: float, fixed: Mapping[str, str], settings:
     return place(rows, {"train": 1 - share, "val": share}, fixed, _search(settings), _rng(rows, settings, fold))
 
 
-def _rules(cases: Mapping[str, str] | set[str]) -> list[str]:
-    return [f"{case} goes to train: {TO_TRAIN[case]}" for case in sorted(cases)]
+def _rules(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{case} goes to train: {reason}" for case, reason in sorted(reasons.items())]
 
 
 def _search(settings: IndexParams) -> Search:

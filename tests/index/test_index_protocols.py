@@ -57,6 +57,23 @@ def test_the_large_phyllodes_case_goes_to_train_and_the_reason_is_reported() -> 
     assert planned.findings["breakhis"]["rules"][0].startswith("breakhis-14-21998 goes to train: it holds 6.2 %")
 
 
+def test_a_case_that_would_be_most_of_a_scored_part_goes_to_train_and_the_reason_is_reported() -> None:
+    rows = completed(drawn_idc())
+    giant = rows[rows["case_id"] == rows["case_id"].iloc[0]]
+    copies = [giant.assign(image_id=giant["image_id"] + f"-{number}") for number in range(4)]
+    rows = pd.concat([rows, *copies], ignore_index=True)
+    for seed in range(3):
+        planned = plan("case", rows, SETTINGS.model_copy(update={"seed": seed}), {})
+        assert assignment(planned.rows)[giant["case_id"].iloc[0]] == "train"
+    assert "over a third" in planned.findings["idc"]["rules"][0]
+
+
+def test_a_source_of_three_large_cases_still_has_all_three_parts() -> None:
+    rows = completed(drawn_idc())
+    rows = rows[rows["case_id"].isin(sorted(rows["case_id"].unique())[:3])]
+    assert set(plan("case", rows, SETTINGS, {}).rows["split"]) == {"train", "val", "test"}
+
+
 def test_frozen_cases_keep_their_part_and_win_over_the_rule() -> None:
     rows = completed(published_rows())
     before = assignment(plan("case", rows, SETTINGS, {}).rows)
