@@ -13,7 +13,7 @@ from stages.validate.gate import Gate, Outcome
 from stages.validate.params import AtLeast, ValidateParams
 from stages.validate.quarantine import counted, duplicate_reasons, part, row_reasons
 from stages.validate.report import data_mark, record
-from stages.validate.suites import manifest_suite, remaining_suite, source_suite, validated_suite
+from stages.validate.suites import manifest_suite, remaining_suite, schema_suite, source_suite, validated_suite
 
 FEWEST_CASES = 3
 """One for each part of the split: what must be left of a source whose published counts were checked before."""
@@ -28,6 +28,8 @@ class Examination:
     """What came of it. `validated` and `quarantined` are None where a critical rule on the manifest failed."""
 
     sources: Sources
+    rows: int
+    """Of the manifest."""
     outcomes: list[Outcome]
     frames: dict[str, pd.DataFrame]
     validated: pd.DataFrame | None = None
@@ -45,7 +47,7 @@ class Examination:
 
     def report(self) -> dict[str, Any]:
         """reports/validation.json: the mark, the sources, where the rows went, and every rule."""
-        rows: dict[str, Any] = {"in": len(self.frames["manifest"])}
+        rows: dict[str, Any] = {"in": self.rows}
         if self.validated is not None and self.quarantined is not None:
             rows |= {"validated": len(self.validated), "quarantined": len(self.quarantined)}
             rows["reasons"] = counted(self.quarantined["reason"])
@@ -67,7 +69,7 @@ def examine(
     None where the published counts must hold. It ends early where a critical rule fails: what follows would only
     repeat it.
     """
-    found = Examination(sources, [], {})
+    found = Examination(sources, len(manifest), [], {})
 
     def check(suite: str, frame: pd.DataFrame, rules: list[Expectation]) -> list[Outcome]:
         found.frames[suite] = frame
@@ -75,6 +77,9 @@ def examine(
         found.outcomes.extend(outcomes)
         return outcomes
 
+    check("schema", manifest.head(0), schema_suite())
+    if found.stopped:
+        return found
     reasons = row_reasons(manifest, check("manifest", manifest, manifest_suite()))
     if found.stopped:
         return found

@@ -166,18 +166,18 @@ def test_a_source_that_quarantine_empties_stops_the_pipeline() -> None:
 def test_a_missing_column_stops_with_its_name() -> None:
     frame = frame_of(idc_rows() + breakhis_rows()).drop(columns="blur")
     found = examine(Gate(), frame, sources(), LIMITS, FEW)
-    assert ("manifest", "The columns are those of the contract, in its order") in broken(found)
+    assert ("schema", "The columns are those of the contract, in its order") in broken(found)
 
 
 def test_a_column_of_another_kind_stops() -> None:
     frame = frame_of(idc_rows() + breakhis_rows()).astype({"label": "float64"})
-    assert ("manifest", "label holds int8") in broken(examine(Gate(), frame, sources(), LIMITS, FEW))
+    assert ("schema", "label holds int8") in broken(examine(Gate(), frame, sources(), LIMITS, FEW))
 
 
 def test_an_absent_source_is_not_asked_for() -> None:
     found = examined(idc_rows(), absent=("breakhis",))
     assert reasons(found) == {}
-    assert {outcome.suite for outcome in found.outcomes} == {"manifest", "idc", "validated", "validated_idc"}
+    assert {outcome.suite for outcome in found.outcomes} == {"schema", "manifest", "idc", "validated", "validated_idc"}
 
 
 def test_no_source_at_all_stops_the_pipeline() -> None:

@@ -101,7 +101,7 @@ def test_tables_keep_to_their_contracts_and_carry_the_mark(twice: tuple[Path, Pa
 def test_the_pages_ask_nothing_of_the_network_and_miss_no_file(twice: tuple[Path, Path]) -> None:
     docs = twice[0] / "reports/data_docs"
     pages = sorted(docs.rglob("*.html"))
-    assert len(pages) == 13
+    assert len(pages) == 15
     for page in pages:
         text = page.read_text()
         tags = re.findall(r"<(?:link|script|img)\b[^>]*", text)
