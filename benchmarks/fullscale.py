@@ -26,22 +26,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.merge.breakhis import SUBTYPE_FOLDERS
+
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 IDC, BREAKHIS = "IDC_regular_ps50_idx5.zip", "BreaKHis_v1.tar.gz"
 CASES, CLASS_COUNTS = 279, (198_738, 78_786)
 GRID = (80, 60)  # patches of a case lie on a grid of 50 px; x stays below 4,000 and y below 3,000 in the release
 CHUNK = 64  # images that one task makes
-
-SUBTYPES = {
-    "A": "adenosis",
-    "F": "fibroadenoma",
-    "PT": "phyllodes_tumor",
-    "TA": "tubular_adenoma",
-    "DC": "ductal_carcinoma",
-    "LC": "lobular_carcinoma",
-    "MC": "mucinous_carcinoma",
-    "PC": "papillary_carcinoma",
-}
 
 
 def make(folder: Path, scale: float) -> tuple[Path, Path]:
@@ -91,7 +82,7 @@ def breakhis_names(scale: float) -> list[str]:
         side = {"B": "benign", "M": "malignant"}[tumour]
         slide = f"SOB_{tumour}_{subtype}_{year}-{number}"
         paths.append(
-            f"BreaKHis_v1/histology_slides/breast/{side}/SOB/{SUBTYPES[subtype]}/{slide}/{magnification}X/{name}"
+            f"BreaKHis_v1/histology_slides/breast/{side}/SOB/{SUBTYPE_FOLDERS[subtype]}/{slide}/{magnification}X/{name}"
         )
     return sorted(paths)
 
