@@ -48,8 +48,8 @@ def dominant(rows: pd.DataFrame, ratios: Mapping[str, float]) -> dict[str, float
     table = pd.crosstab(rows["case_id"], strata(rows)).sort_index(axis=0).sort_index(axis=1)
     shares = (table.sum(axis=1) / len(rows)).sort_values(ascending=False, kind="stable")
     limit = min(ratio for part, ratio in ratios.items() if part != "train") / DOMINANT
-    scarce = (table > 0).sum() >= len(ratios)
     left = (table > 0).sum()
+    scarce = left >= len(ratios)
     found: dict[str, float] = {}
     for case, share in shares[shares > limit + 1e-9].items():
         held = table.loc[case] > 0
