@@ -24,6 +24,9 @@ def main() -> None:
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; nothing of it runs on, and the next run goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 @app.command()
@@ -50,9 +53,9 @@ def repro(
 
         print("\n".join(preview(read_plan(workspace.resolve(), targets or []), force)) or "nothing would run")
         return
+    from flows.calling import call
     from flows.reproduce import reproduce
     from flows.summary import rendered
 
-    print(
-        rendered(reproduce(workspace, targets, workers, force=force, pull=pull, fail_fast=fail_fast, wait=not no_wait))
-    )
+    options = {"force": force, "pull": pull, "fail_fast": fail_fast, "wait": not no_wait}
+    print(rendered(call(reproduce, workspace, targets, workers, **options)))
