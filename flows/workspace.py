@@ -99,8 +99,10 @@ def _mend_lock_file(workspace: Path) -> Iterator[str]:
 
 
 def _is_lock_file(text: str) -> bool:
-    """The text is one that DVC reads and that ends where DVC ends it. (Cut between two lines it may still be that; then
-    DVC misses what was cut, runs or restores those stages, and no harm is done.)"""
+    """The text is one that DVC reads, and ends where DVC ends it.
+
+    Cut between two lines it may still be that; then DVC restores or runs the stages that are missing: no harm done.
+    """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
     from voluptuous import Invalid

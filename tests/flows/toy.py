@@ -1,10 +1,12 @@
 """Toy DAGs of shell stages in repositories of their own; each stage notes in `ran.log` that it ran."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -76,3 +78,8 @@ def ran(folder: Path) -> list[str]:
     names = sorted(log.read_text().split()) if log.exists() else []
     log.unlink(missing_ok=True)
     return names
+
+
+def last_run(folder: Path) -> dict[str, Any]:
+    """What `.stroma/last_run.json` holds."""
+    return json.loads((folder / ".stroma/last_run.json").read_text())

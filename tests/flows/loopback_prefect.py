@@ -1,4 +1,4 @@
-"""One Prefect server for all tests of the flows: starting one takes seconds."""
+"""A real Prefect server on loopback, which a test may kill."""
 
 import os
 import socket
@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
-import pytest
 
 from flows.environment import DEFAULTS
 
@@ -57,22 +56,3 @@ def _await_health(url: str, log: Path) -> None:
         except httpx.TransportError:
             time.sleep(0.2)
     raise AssertionError(f"no server at {url}: {log.read_text()}")
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server that flows of this process and of its children use while a test asks for it."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as (url, _):
-        yield url
-
-
-@pytest.fixture
-def told(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """Flows report to the server of the session."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    monkeypatch.setenv("PREFECT_API_URL", server)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    with temporary_settings({PREFECT_API_URL: server}):
-        yield server
