@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 
 from stages.contracts.champion import WEIGHTS, Champion
-from stages.contracts.errors import StageError
 from stages.contracts.files import read_json, sha256_of
 from stages.contracts.index import index_path, read_index
 from stages.contracts.manifest import BENIGN_SUBTYPES
 from stages.contracts.modelfolder import ModelRecord, model_folder
 from stages.contracts.operating import OperatingPoint, malignant_probability
-from stages.contracts.tables import read_metadata, read_table
+from stages.contracts.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def challenger(recipe: str, record: ModelRecord) -> Contender:
     """The model that this run trained as `recipe`."""
     index, _ = read_index(index_path(record.protocol), record.fold)
     parts = index.groupby("case_id")["split"].agg(frozenset)
-    predictions = _predictions(Path(f"data/predictions/{recipe}.parquet"), record)
+    predictions = _indexed(read_table(Path(f"data/predictions/{recipe}.parquet")))
     subtypes = index.drop_duplicates("image_id").set_index("image_id")["subtype"]
     return Contender(
         name=recipe,
@@ -103,27 +102,18 @@ def challenger(recipe: str, record: ModelRecord) -> Contender:
 
 def reigning(champion: Champion) -> Contender:
     """The champion. Raises StageError where its predictions are missing, or are not of this model on this index."""
-    again = f"run `python -m stages.evaluate.champion {champion.record.settings['task']}`"
-    if not champion.predictions.is_file():
-        raise StageError(f"{champion.predictions} is missing; {again}")
-    said = read_metadata(champion.predictions)
-    for key, found in champion.origin().items():
-        if said.get(key) != found:
-            raise StageError(f"{champion.predictions} was made from another {key.removesuffix('_sha256')}; {again}")
     return Contender(
         name=champion.name,
         record=champion.record,
         operating=champion.operating,
-        predictions=_predictions(champion.predictions, champion.record),
+        predictions=_indexed(champion.read_predictions()),
         parts={case: frozenset({part}) for case, part in champion.parts.items()},
         weights=champion.folder / "model" / WEIGHTS,
         latency_ms=None,
     )
 
 
-def _predictions(path: Path, record: ModelRecord) -> pd.DataFrame:
-    columns = ["image_id", "case_id", "source", "split", "target"]
-    rows = read_table(path, [*columns, *(f"probability_{name}" for name in record.class_names)])
+def _indexed(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.astype({"target": "int64"}).set_index("image_id").sort_index()
 
 

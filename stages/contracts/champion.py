@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import pandas as pd
+
 from stages.contracts.errors import StageError
 from stages.contracts.files import read_json, sha256_of
 from stages.contracts.index import index_path, read_assignment
 from stages.contracts.modelfolder import ModelRecord, read_record
 from stages.contracts.operating import OperatingPoint
+from stages.contracts.tables import read_metadata, read_table
 
 Task = Literal["binary", "subtype"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -42,7 +45,7 @@ class Champion:
 
     @property
     def predictions(self) -> Path:
-        """Its probabilities on val and test of the index as it is now."""
+        """Where its probabilities on val and test of the index as it is now are kept."""
         return self.folder / "predictions.parquet"
 
     def origin(self) -> dict[str, str]:
@@ -51,6 +54,17 @@ class Champion:
             "model_sha256": sha256_of(self.folder / "model" / WEIGHTS),
             "index_sha256": sha256_of(index_path(self.record.protocol)),
         }
+
+    def read_predictions(self) -> pd.DataFrame:
+        """Its predictions. Raises StageError where they are missing, or not of this model on this index."""
+        again = f"run `python -m stages.evaluate.champion {self.record.settings['task']}`"
+        if not self.predictions.is_file():
+            raise StageError(f"{self.predictions} is missing; {again}")
+        said = read_metadata(self.predictions)
+        for key, found in self.origin().items():
+            if said.get(key) != found:
+                raise StageError(f"{self.predictions} was made from another {key.removesuffix('_sha256')}; {again}")
+        return read_table(self.predictions)
 
 
 def read_champion(task: Task) -> Champion | None:
