@@ -2,7 +2,7 @@
 
 Each room checks its own section when it is entered; this looks at every section at once, so that a typo in the last
 one does not wait for the first stage to finish, and at what only the whole can tell: keys that no room owns, recipes
-whose protocol is not built.
+whose protocol is not built, and names of recipes that there are not.
 """
 
 import importlib
@@ -38,7 +38,7 @@ def faults(params: Params) -> list[str]:
                 section(params, key, model)
         except StageError as error:
             found += str(error).splitlines()
-    return list(dict.fromkeys(found)) or list(_mismatched_protocols(params))
+    return list(dict.fromkeys(found)) or [*_mismatched_protocols(params), *_unknown_recipes(params)]
 
 
 def _expand(params: Params, pattern: str) -> list[str]:
@@ -76,6 +76,14 @@ def _mismatched_protocols(params: Params) -> Iterator[str]:
     for protocol in built:
         if protocol not in used.values():
             yield f"params.yaml: protocols names {protocol!r}, which no recipe uses; remove it"
+
+
+def _unknown_recipes(params: Params) -> Iterator[str]:
+    recipes = list(params["recipes"])
+    named = [("retrain.recipes", name) for name in params["retrain"]["recipes"]]
+    for key, name in [*named, ("drift.recipe", params["drift"]["recipe"])]:
+        if name not in recipes:
+            yield f"params.yaml: {key} names {name!r}, which is no recipe{nearest(name, recipes)}"
 
 
 def main(words: list[str]) -> int:
