@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from flows.environment import prepare
 from flows.errors import FlowError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -42,6 +43,16 @@ def repro(
     ] = False,
 ) -> None:
     """Bring the stages of dvc.yaml up to date, independent ones side by side."""
-    from flows.reproduce import reproduce
+    prepare(workspace)
+    if dry:
+        from flows.graph import read_plan
+        from flows.reproduce import preview
 
-    reproduce(workspace, targets, workers, force=force, pull=pull, dry=dry, fail_fast=fail_fast, wait=not no_wait)
+        print("\n".join(preview(read_plan(workspace.resolve(), targets or []), force)) or "nothing would run")
+        return
+    from flows.reproduce import reproduce
+    from flows.summary import rendered
+
+    print(
+        rendered(reproduce(workspace, targets, workers, force=force, pull=pull, fail_fast=fail_fast, wait=not no_wait))
+    )
