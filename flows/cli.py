@@ -24,6 +24,9 @@ def main() -> None:
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; nothing of it runs on, and the next run goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 @app.command()
@@ -50,12 +53,12 @@ def repro(
 
         print("\n".join(preview(read_plan(workspace.resolve(), targets or []), force)) or "nothing would run")
         return
+    from flows.calling import call
     from flows.reproduce import reproduce
     from flows.summary import rendered
 
-    print(
-        rendered(reproduce(workspace, targets, workers, force=force, pull=pull, fail_fast=fail_fast, wait=not no_wait))
-    )
+    options = {"force": force, "pull": pull, "fail_fast": fail_fast, "wait": not no_wait}
+    print(rendered(call(reproduce, workspace, targets, workers, **options)))
 
 
 @app.command()
@@ -71,9 +74,10 @@ def retrain(
     from flows.server import require_server
 
     require_server("retrain")
+    from flows.calling import call
     from flows.retrain import retrain as run
 
-    outcome = run(str(workspace), branch, workers, force=force)
+    outcome = call(run, str(workspace), branch, workers, force=force)
     print(f"{outcome.verdict}: {outcome.reason}")
 
 
@@ -119,6 +123,7 @@ def drift(
 ) -> None:
     """Hold the batch of `drift.incoming` against what the champion was trained on."""
     prepare(workspace)
+    from flows.calling import call
     from flows.drift import drift as run
 
-    print(run(str(workspace), branch))
+    print(call(run, str(workspace), branch))

@@ -149,8 +149,8 @@ def fetch(repository: Path, version: Version, wanted: dict[str, Path], say: Call
             dvc(repository, say, "get", "--rev", version.commit, "--out", str(target), str(repository), path)
         except FlowError as error:
             raise FlowError(
-                f"{path} of {version} cannot be had from DVC's cache or remote ({error}); on the machine that has it run"
-                f" `dvc push --all-tags`, or choose another version: stroma rollback {version.name}"
+                f"{path} of {version} cannot be had from DVC's cache or remote ({error}); on the machine that has it"
+                f" run `dvc push --all-tags`, or choose another version: stroma rollback {version.name}"
             ) from None
 
 

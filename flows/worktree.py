@@ -50,7 +50,9 @@ def bring_outputs(tree: Path) -> None:
     from flows.graph import opened
 
     with opened(tree) as repo:
-        repo.checkout(force=True, allow_missing=True)
+        known = [str(out) for out in repo.index.outs if out.use_cache and out.hash_info]
+        if known:
+            repo.checkout(known, force=True, allow_missing=True)
 
 
 def clear(main: Path) -> list[str]:

@@ -39,7 +39,7 @@ def test_the_first_retrain_makes_a_first_champion(promoted: Toy) -> None:
     committed = promoted.git("show", "--name-only", "--format=", "main").split()
     assert {"dvc.lock", "reports/gate.json", "reports/metrics/small.json", "sources/idc.json"} <= set(committed)
     promoted.run("dvc", "checkout", "--quiet")
-    assert "train" not in promoted.run("dvc", "repro")
+    assert "Running stage 'train" not in promoted.run("dvc", "repro")
     assert promoted.git("status", "--porcelain") == "", "dvc.lock is that of plain DVC"
 
 
