@@ -50,7 +50,7 @@ def bring_outputs(tree: Path) -> None:
     from flows.graph import opened
 
     with opened(tree) as repo:
-        known = [str(out) for out in repo.index.outs if out.use_cache and out.hash_info]
+        known = [out.fs_path for out in repo.index.outs if out.use_cache and out.hash_info]
         if known:
             repo.checkout(known, force=True, allow_missing=True)
 
