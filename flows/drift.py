@@ -14,7 +14,7 @@ from prefect.states import Failed
 
 from flows.doors import door
 from flows.errors import FlowError
-from flows.git import branch_of, tip_of
+from flows.git import branch_of, checkout_at, tip_of
 from flows.retrain import LOCK, SOURCES, lay_out_champions, retrain
 from flows.settings import read_yaml, value_at
 from flows.workspace import claimed
@@ -32,9 +32,10 @@ def drift(workspace: str = ".", branch: str | None = None) -> str:
     room's verdict (drifted, stable, undecided), or `no batch` where params name none. A drifted batch starts a retrain
     where `drift.retrain` says so. Ends as failed, with a FlowError, where something went wrong.
     """
-    main, logger = Path(workspace).resolve(), get_run_logger()
+    logger = get_run_logger()
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{str(runtime.flow_run.id)[:8]}"
     try:
+        main = checkout_at(workspace)
         branch = branch or branch_of(main)
         with (
             claimed(main, run, wait=True, say=logger.warning, lock=LOCK),

@@ -21,7 +21,7 @@ from prefect.states import Failed
 from flows import registry
 from flows.doors import door
 from flows.errors import FlowError
-from flows.git import branch_of, git, require_identity, tip_of
+from flows.git import branch_of, checkout_at, git, require_identity, tip_of
 from flows.inputs import TRAILER, completed_with, inputs_of
 from flows.promote import Target, commit_all, publish
 from flows.registry import TASKS, Version, artifact_of
@@ -79,21 +79,28 @@ def retrain(
 
     Returns the outcome; ends as failed, with a FlowError, where something went wrong. Then nothing was promoted.
     """
-    main, logger = Path(workspace).resolve(), get_run_logger()
-    started, clock = datetime.now(UTC), time.monotonic()
+    logger, started, clock = get_run_logger(), datetime.now(UTC), time.monotonic()
     run = f"{started:%Y%m%dT%H%M%S}-{str(runtime.flow_run.id)[:8]}"
     blank = Outcome(run, started.isoformat(timespec="seconds"), 0.0, "failed", "")
     try:
-        with claimed(main, run, wait=False, say=logger.warning, lock=LOCK):
+        main = checkout_at(workspace)
+        with _failure_filed(main, blank, clock), claimed(main, run, wait=False, say=logger.warning, lock=LOCK):
             outcome = _retrain(main, branch or branch_of(main), workers, blank, logger.info, force=force)
-    except BaseException as error:
-        _close(main, replace(blank, reason=str(error) or type(error).__name__), clock)
-        if isinstance(error, FlowError):
-            return Failed(message=str(error), data=error)  # type: ignore[return-value]  # raised again, without a trace
-        raise
+    except FlowError as error:
+        return Failed(message=str(error), data=error)  # type: ignore[return-value]  # raised again, without a trace
     outcome = _close(main, outcome, clock)
     logger.info("%s: %s", outcome.verdict, outcome.reason)
     return outcome
+
+
+@contextmanager
+def _failure_filed(main: Path, blank: Outcome, clock: float) -> Iterator[None]:
+    """However the block fails, an interruption included, say so where the others are told."""
+    try:
+        yield
+    except BaseException as error:
+        _close(main, replace(blank, reason=str(error) or type(error).__name__), clock)
+        raise
 
 
 def _close(main: Path, outcome: Outcome, clock: float) -> Outcome:

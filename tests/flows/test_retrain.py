@@ -205,6 +205,12 @@ def test_what_a_killed_retrain_left_is_removed(toy: Toy) -> None:
     assert toy.git("worktree", "list").count("\n") == 0
 
 
+def test_another_folder_is_refused_in_one_line_and_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(FlowError, match=r"holds no dvc\.yaml"):
+        Toy(tmp_path / "typo").retrain()
+    assert not (tmp_path / "typo").exists()
+
+
 def test_a_full_disk_is_told_before_anything_is_made(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worktrees, "LEAST_FREE_BYTES", 1 << 60)
     with pytest.raises(FlowError, match="GB free, a retrain may need"):
@@ -225,3 +231,8 @@ def test_the_worktree_shares_cache_remotes_and_run_records_and_means_the_users_p
         assert inside.git("status", "--porcelain") == ""
     assert list((toy.path.parent / "storage").rglob("*.dir"))
     assert (toy.path / ".stroma/runs/one.json").exists()
+    shutil.rmtree(toy.path / ".dvc/cache")
+    with worktrees.worktree(toy.path, toy.git("rev-parse", "HEAD"), "run") as tree:
+        worktrees.bring_outputs(tree)
+        assert (tree / "models/small/model.safetensors").read_text() == "0.8\n", "what the cache lacks, the remote has"
+        assert not (tree / "models/typed").exists()
