@@ -15,6 +15,7 @@ from flows.registry import Version
 from flows.retrain import Outcome, retrain
 from flows.settings import set_value
 
+ROOT = Path(__file__).resolve().parents[2]
 TOY = Path(__file__).with_name("toy")
 IDENTITY = {"user.name": "Ada", "user.email": "ada@localhost"}
 
