@@ -16,7 +16,7 @@ from flows.retrain import Outcome, retrain
 from flows.settings import set_value
 
 ROOT = Path(__file__).resolve().parents[2]
-TOY = Path(__file__).with_name("toy")
+TOY = Path(__file__).with_name("toy_files")
 IDENTITY = {"user.name": "Ada", "user.email": "ada@localhost"}
 
 
