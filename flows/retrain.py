@@ -18,7 +18,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 from prefect.states import Failed
 
-from flows import registry
+from flows import assignment, registry
 from flows.doors import door
 from flows.errors import FlowError
 from flows.git import branch_of, checkout_at, git, require_identity, tip_of
@@ -216,16 +216,14 @@ def freeze(main: Path, tree: Path, champions: dict[str, Version], say: Say) -> N
 
     A table that params name already goes on; where two champions part a case differently, the later one is right.
     """
-    from stages.contracts.index import read_assignment, write_assignment
-
     if not champions:
         return
     params = tree / "params.yaml"
     named = value_at(read_yaml(params), "index.frozen", params)
-    parts = read_assignment(tree / named) if named else {}
+    parts = assignment.read(tree / named) if named else {}
     for name in sorted(champions, key=lambda one: int(git(main, "log", "-1", "--format=%ct", champions[one].commit))):
-        parts |= read_assignment(tree / registry.CHAMPIONS / name / "assignment.csv")
-    write_assignment(parts, tree / TABLE)
+        parts |= assignment.read(tree / registry.CHAMPIONS / name / "assignment.csv")
+    assignment.write(parts, tree / TABLE)
     if named != TABLE:
         set_value(params, "index.frozen", TABLE)
     say(f"{len(parts)} cases keep the part that they had with the champion")

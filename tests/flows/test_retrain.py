@@ -14,14 +14,17 @@ from flows.errors import FlowError
 from flows.retrain import LOCK, TABLE
 from flows.workspace import claimed, holder_of
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("told")]
 
 
 @pytest.fixture(scope="module")
-def promoted(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+def promoted(tmp_path_factory: pytest.TempPathFactory, prefect_url: str) -> Toy:
     """A toy whose first retrain has been through."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     toy = Toy.make(tmp_path_factory.mktemp("promoted"))
-    assert toy.retrain().verdict == "promoted"
+    with temporary_settings({PREFECT_API_URL: prefect_url}):
+        assert toy.retrain().verdict == "promoted"
     return toy
 
 

@@ -7,12 +7,13 @@ import pytest
 import yaml
 from toy_repository import ROOT, Toy
 
+from flows import assignment
 from flows.errors import FlowError
 from flows.inputs import inputs_of
 from flows.registry import CHAMPIONS, TASKS, artifact_of
 from flows.retrain import TABLE
 from flows.settings import set_value
-from stages.contracts import champion
+from stages.contracts import champion, index
 
 EDITS = [("params.yaml", "index.frozen", TABLE)]
 EDITS += [("dvc.yaml", f"artifacts.{artifact_of(task)}.path", "models/another") for task in TASKS]
@@ -43,6 +44,21 @@ def _value(text: str, key: str) -> object:
     return "null" if found is None else found
 
 
+def test_an_assignment_table_is_the_one_that_the_rooms_read_and_write(tmp_path: Path) -> None:
+    parts = {"idc-b": "test", "idc-a": "train"}
+    index.write_assignment(parts, tmp_path / "room.csv")
+    assignment.write(parts, tmp_path / "flow.csv")
+    assert (tmp_path / "room.csv").read_bytes() == (tmp_path / "flow.csv").read_bytes()
+    assert assignment.read(tmp_path / "flow.csv") == index.read_assignment(tmp_path / "flow.csv") == parts
+
+
+@pytest.mark.parametrize("text", ["", "case,part\n", "case_id,part\na,train,more\n"])
+def test_what_is_no_assignment_table_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(FlowError, match="is no assignment table"):
+        assignment.read(tmp_path / "table.csv")
+
+
 def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     with pytest.raises(FlowError, match=r"index\.forzen is missing"):
@@ -67,7 +83,7 @@ def test_the_flows_import_no_torch() -> None:
     import subprocess
     import sys
 
-    modules = "flows.retrain, flows.drift, flows.promote, stages.contracts.index"
+    modules = "flows.retrain, flows.drift, flows.promote"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
