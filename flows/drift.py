@@ -79,7 +79,7 @@ def _measure(main: Path, tree: Path, params: dict[str, Any], batch: dict[str, st
     bring_outputs(tree)
     for name in lay_out_champions(main, tree, get_run_logger().info):
         door(f"champion {name}", tree, "evaluate.champion", name)
-    door("drift", tree, "evaluate.drift", str(scratch))
+    door("drift", tree, "evaluate.drift", str(SCRATCH))
     (main / REPORT).parent.mkdir(exist_ok=True)
     shutil.copyfile(tree / REPORT, main / REPORT)
     report = json.loads((main / REPORT).read_text(encoding="utf-8"))
