@@ -1,6 +1,6 @@
 """The room's own section of params.yaml."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -18,9 +18,23 @@ class EvaluateParams(Section):
     """Sensitivity is also scored at the threshold that reaches this specificity on val."""
 
 
+Given = Annotated[str, Field(min_length=1)] | None
+
+
+class Incoming(Section):
+    """The new batch: PATH of an archive or a folder, from the repository's root; null if there is none."""
+
+    idc: Given
+    breakhis: Given
+
+
 class DriftParams(Section):
     """Section `drift`: when a new batch is no longer like what the models were trained on."""
 
+    incoming: Incoming
+    """Read by the flow, which ingests it."""
+    retrain: bool
+    """Whether a drifted batch starts a retrain; read by the flow."""
     recipe: str
     """Judges the class prior until there is a champion of the binary task."""
     psi: float = Field(gt=0)
