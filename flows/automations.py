@@ -129,6 +129,6 @@ def _block(notify: str) -> UUID:
             return client.read_block_document_by_name(name, kind).id
     except ObjectNotFound:
         raise FlowError(
-            f"the server has no block {notify}; make one in its UI under Blocks (`prefect block ls` lists them), and name "
-            "it as TYPE/NAME"
+            f"the server has no block {notify}; make one in its UI under Blocks and name it as TYPE/NAME, as `prefect "
+            "block ls` lists it"
         ) from None
