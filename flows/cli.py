@@ -43,9 +43,19 @@ def repro(
     ] = False,
 ) -> None:
     """Bring the stages of dvc.yaml up to date, independent ones side by side."""
-    from flows.reproduce import reproduce
+    prepare(workspace)
+    if dry:
+        from flows.graph import read_plan
+        from flows.reproduce import preview
 
-    reproduce(workspace, targets, workers, force=force, pull=pull, dry=dry, fail_fast=fail_fast, wait=not no_wait)
+        print("\n".join(preview(read_plan(workspace.resolve(), targets or []), force)) or "nothing would run")
+        return
+    from flows.reproduce import reproduce
+    from flows.summary import rendered
+
+    print(
+        rendered(reproduce(workspace, targets, workers, force=force, pull=pull, fail_fast=fail_fast, wait=not no_wait))
+    )
 
 
 @app.command()
