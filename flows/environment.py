@@ -1,4 +1,4 @@
-"""The environment that the flows and their stages run in: no telemetry, DVC the only cache, all of it in the project."""
+"""The environment of the flows and their stages: no telemetry, DVC the only cache, everything inside the project."""
 
 import os
 import sys

@@ -51,7 +51,7 @@ class Plan:
 
 @contextmanager
 def opened(workspace: Path) -> Iterator["Repo"]:
-    """The workspace's DVC repository, under DVC's own lock, for which it waits. Raises FlowError for what DVC refuses."""
+    """The workspace's DVC repository, under DVC's lock, for which it waits. Raises FlowError for what DVC refuses."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, lock_repo
 

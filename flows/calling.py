@@ -1,0 +1,67 @@
+"""Calls a flow from the command line, so that a server which is absent or goes away costs one line, not a screenful."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from flows.errors import FlowError
+
+T = TypeVar("T")
+HEALTH_TIMEOUT_S = 5.0
+SPEAK_OF_EVENTS = ("prefect.events.clients", "prefect._internal.concurrency")
+"""Loggers that report each event which found no server, with a traceback."""
+
+
+def call(flow: Callable[..., T], /, *args: object, **options: object) -> T:
+    """Run a flow in this process and return what it returns.
+
+    Raises FlowError where the configured server does not answer. Where it goes away later, says so and ends the process
+    with status 1: nobody can be told of anything any more, and Prefect would go on trying for a minute at exit.
+    """
+    import httpx
+
+    url = _answering_server()
+    _quieten()
+    try:
+        return flow(*args, **options)
+    except httpx.TransportError:
+        print(
+            f"error: the Prefect server at {url} went away; what ran is kept, and .stroma/last_run.json has the"
+            " verdicts. Start the server and run again: what is done is not done twice",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        os._exit(1)
+
+
+def _answering_server() -> str | None:
+    """The URL of the configured server, None for a temporary one. Raises FlowError where it does not answer."""
+    import httpx
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if url is None:
+        return None
+    try:
+        httpx.get(f"{url}/health", timeout=HEALTH_TIMEOUT_S)
+    except httpx.TransportError as error:
+        raise FlowError(
+            f"no Prefect server answers at {url} ({error}); start it with `prefect server start`, or unset"
+            " PREFECT_API_URL to run with a temporary one"
+        ) from None
+    return url
+
+
+def _quieten() -> None:
+    """Keep the server's loss from being reported by every part of Prefect that notices it."""
+    import httpx
+
+    logging.raiseExceptions = False  # "--- Error logging to API ---", once for every batch of lines
+    for name in SPEAK_OF_EVENTS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("prefect.flow_runs").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], httpx.TransportError))
+    )
