@@ -19,6 +19,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
+from rich.console import Console
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import Flow, FlowRun, State
@@ -37,15 +38,29 @@ class StuckSlot:
 
 
 def sign(flow: "Flow", flow_run: "FlowRun", state: "State") -> None:
-    """The `on_running` hook of every flow: label the run with this host and process.
+    """The `on_running` hook of every flow: label the run with this host and process, and let it outlive its worker.
 
     The server knows of a run that it runs, not where; and a pid alone may by now be another process's.
     """
+    _outlive_worker()
     process = psutil.Process()
     with get_client(sync_client=True) as client:
         client.update_flow_run_labels(
             flow_run.id, {HOST: platform.node(), PID: process.pid, BORN: f"{process.create_time():.2f}"}
         )
+
+
+def _outlive_worker() -> None:
+    """Lose the terminal's copy of the log, not the run, when the worker that reads it is gone.
+
+    Prefect logs to the worker's pipe through rich, which ends the process when the pipe breaks: a run whose worker was
+    killed died at its next line.
+    """
+
+    def be_quiet(console: Console) -> None:
+        console.quiet = True
+
+    Console.on_broken_pipe = be_quiet
 
 
 def dead_runs() -> list["FlowRun"]:

@@ -21,6 +21,7 @@ from flows.artifacts import Board
 from flows.environment import of_stage
 from flows.errors import FlowError
 from flows.graph import Node, Plan, read_plan
+from flows.liveness import sign
 from flows.schedule import Schedule
 from flows.summary import StageOutcome, Summary, verdict_of
 from flows.workspace import claimed, mend
@@ -85,7 +86,7 @@ def _run_name() -> str:
     return f"reproduce {' '.join(runtime.flow_run.parameters.get('targets') or ['everything'])}"
 
 
-@flow(name="reproduce", flow_run_name=_run_name, persist_result=False)
+@flow(name="reproduce", flow_run_name=_run_name, persist_result=False, on_running=[sign])
 def reproduce(
     workspace: Path | str = ".",
     targets: list[str] | None = None,

@@ -24,6 +24,7 @@ from flows.doors import run_door
 from flows.errors import FlowError
 from flows.git import branch_of, git, require_identity, tip_of
 from flows.inputs import TRAILER, completed_with, inputs_of
+from flows.liveness import sign
 from flows.promote import commit_all, publish
 from flows.registry import TASKS, Version, artifact_of
 from flows.reproduce import reproduce
@@ -69,7 +70,7 @@ def _run_name() -> str:
     return f"retrain {runtime.flow_run.parameters.get('branch') or ''}".strip()
 
 
-@flow(name="retrain", flow_run_name=_run_name, persist_result=False)
+@flow(name="retrain", flow_run_name=_run_name, persist_result=False, on_running=[sign])
 def retrain(
     workspace: str = ".", branch: str | None = None, workers: int | None = None, *, force: bool = False
 ) -> Outcome:

@@ -13,22 +13,23 @@ from typing import Any
 
 import httpx
 import yaml
-from conftest import ROOT
 
+ROOT = Path(__file__).resolve().parents[2]
 LEASE_S = 30  # the least that Prefect takes
 FLOW = '''
 """A retraining that lasts while the file `hold` is there."""
 import os, time
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.liveness import sign
 
 def work(name):
     Path(f"{name}.pid").write_text(str(os.getpid()))
     while Path("hold").exists():
-        time.sleep(0.1)
+        get_run_logger().info("holding")
+        time.sleep(0.5)
     with Path(f"{name}.ended").open("a") as file:
         print(os.getpid(), file=file)
 
@@ -110,6 +111,7 @@ def real_server(home: Path) -> Iterator[RealServer]:
         "PYTHONPATH": str(ROOT),
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": str(LEASE_S),

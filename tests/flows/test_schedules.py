@@ -135,9 +135,11 @@ def start(server: RealServer, flow: str) -> str:
 
 
 def kill_both(server: RealServer, workspace: Path, runner: subprocess.Popen[bytes], run: str, flow: str) -> None:
-    eventually(lambda: server.state_of(run) == "Running", 60)
+    pid = workspace / f"{flow}.pid"
+    pid.unlink(missing_ok=True)
+    eventually(lambda: server.state_of(run) == "Running" and pid.exists(), 60)
     kill(runner.pid)
-    kill(int((workspace / f"{flow}.pid").read_text()))
+    kill(int(pid.read_text()))
     runner.wait()
 
 
