@@ -75,7 +75,10 @@ class Board:
             return send()
         except httpx.TransportError as error:
             self.is_away = True
-            self.logger.error("the Prefect server went away (%s): nothing more is started", type(error).__name__)
+            self.logger.warning(
+                "the Prefect server went away (%s): what runs is finished, nothing more is started",
+                type(error).__name__,
+            )
         except httpx.HTTPStatusError as error:
             self.logger.warning("the Prefect server refused an artifact: %s", error)
         return None

@@ -11,7 +11,7 @@ from flows.errors import FlowError
 T = TypeVar("T")
 HEALTH_TIMEOUT_S = 5.0
 SPEAK_OF_EVENTS = ("prefect.events.clients", "prefect._internal.concurrency")
-"""Loggers that report each event which found no server, with a traceback."""
+"""Loggers that report each event which found no server."""
 
 
 def call(flow: Callable[..., T], /, *args: object, **options: object) -> T:
@@ -61,7 +61,7 @@ def _quieten() -> None:
 
     logging.raiseExceptions = False  # "--- Error logging to API ---", once for every batch of lines
     for name in SPEAK_OF_EVENTS:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).addFilter(lambda record: False)  # a level would not outlive Prefect's configuration
     logging.getLogger("prefect.flow_runs").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], httpx.TransportError))
     )

@@ -24,6 +24,9 @@ def main() -> None:
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; nothing of it runs on, and the next run goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 @app.command()
@@ -50,12 +53,12 @@ def repro(
 
         print("\n".join(preview(read_plan(workspace.resolve(), targets or []), force)) or "nothing would run")
         return
+    from flows.calling import call
     from flows.reproduce import reproduce
     from flows.summary import rendered
 
-    print(
-        rendered(reproduce(workspace, targets, workers, force=force, pull=pull, fail_fast=fail_fast, wait=not no_wait))
-    )
+    options = {"force": force, "pull": pull, "fail_fast": fail_fast, "wait": not no_wait}
+    print(rendered(call(reproduce, workspace, targets, workers, **options)))
 
 
 @app.command()
@@ -64,9 +67,9 @@ def serve(
     notify: Annotated[str | None, typer.Option(help="Send alerts through this block of the server, TYPE/NAME.")] = None,
 ) -> None:
     """Run the deployments of prefect.yaml on this machine, on their schedules, until stopped. Needs a server."""
+    prepare(Path())
     from flows.serve import serve
 
-    prepare(Path())
     serve(Path(), notify)
 
 
@@ -76,9 +79,9 @@ def deploy(
     notify: Annotated[str | None, typer.Option(help="Send alerts through this block of the server, TYPE/NAME.")] = None,
 ) -> None:
     """Send the deployments of prefect.yaml and the automations to the server, for workers to run."""
+    prepare(Path())
     from flows.deployments import deploy
 
-    prepare(Path())
     for pool in deploy(Path(), notify):
         print(f"deployed; start a worker in the workspace of each machine: `prefect worker start --pool {pool}`")
 
