@@ -115,7 +115,7 @@ def ship(notify: str | None = None) -> None:
                 client.create_automation(wanted)
             elif _substance(present[0]) != _substance(wanted):
                 wanted.enabled = present[0].enabled
-                client.update_automation(present[0].id, AutomationCore(**wanted.model_dump()))
+                client.update_automation(present[0].id, AutomationCore(**wanted.model_dump(exclude={"owner_resource"})))
 
 
 def _substance(automation: AutomationCore) -> dict[str, object]:

@@ -71,8 +71,9 @@ class RealServer:
         return [run for run in found if run["state_name"] in states] if states else found
 
     def start_run(self, deployment: str) -> str:
-        """Ask for a run of `flow/name`; its id."""
-        found = httpx.get(f"{self.url}/deployments/name/{deployment}", timeout=30).raise_for_status().json()
+        """Ask for a run of `flow/name`, as soon as it is deployed; its id."""
+        path = f"{self.url}/deployments/name/{deployment}"
+        found = eventually(lambda: (answer := httpx.get(path, timeout=30)).is_success and answer.json(), 60)
         return self.ask(f"deployments/{found['id']}/create_flow_run", state={"type": "SCHEDULED"})["id"]
 
     def state_of(self, run: str) -> str:

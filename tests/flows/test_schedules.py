@@ -94,7 +94,7 @@ def test_a_run_killed_with_its_runner_is_marked_and_the_next_one_admitted_within
     watch(server, dead_after=timedelta(seconds=DEAD_AFTER_S))
     hold(workspace)
     with server.running(workspace, "flows", "serve") as runner:
-        dead = eventually(lambda: start(server, "retrain"), 30)
+        dead = start(server, "retrain")
         kill_both(server, workspace, runner, dead, "retrain")
     died = time.monotonic()
 
