@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,6 +14,8 @@ HEALTH_TIMEOUT_S = 5.0
 SPEAK_OF_EVENTS = ("prefect.events.clients", "prefect._internal.concurrency")
 """Loggers that report each event which found no server."""
 
+GUARD = "import os, sys; os.read(int(sys.argv[1]), 1); os.kill(int(sys.argv[2]), 15)"
+
 
 def call(flow: Callable[..., T], /, *args: object, **options: object) -> T:
     """Run a flow in this process and return what it returns.
@@ -23,6 +26,8 @@ def call(flow: Callable[..., T], /, *args: object, **options: object) -> T:
     import httpx
 
     url = _answering_server()
+    if url is None:
+        _start_temporary_server()
     _quieten()
     try:
         return flow(*args, **options)
@@ -53,6 +58,29 @@ def _answering_server() -> str | None:
             " PREFECT_API_URL to run with a temporary one"
         ) from None
     return url
+
+
+def _start_temporary_server() -> None:
+    """Start the server that Prefect would start itself; see to it that it ends with this process, however that ends.
+
+    Prefect stops it at exit only: after a TERM or a kill -9 it would stay for ever.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer()
+    server.start()
+    if server.server_process is None:
+        return
+    held, _ = os.pipe()  # the other end closes with this process
+    subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", GUARD, str(held), str(server.server_process.pid)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(held,),
+        start_new_session=True,
+    )
+    os.close(held)
 
 
 def _quieten() -> None:
