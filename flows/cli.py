@@ -62,6 +62,74 @@ def repro(
 
 
 @app.command()
+def retrain(
+    *,
+    workspace: Annotated[Path, typer.Option(help="The checkout; the run itself happens in a worktree.")] = Path(),
+    branch: Annotated[str | None, typer.Option(help="Its committed tip is trained; the one checked out.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Stages at once; cores // threads if not given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Go on though nothing changed since the last one.")] = False,
+) -> None:
+    """Look for new data, train apart from your work, and promote what the gate lets through."""
+    prepare(workspace)
+    from flows.server import require_server
+
+    require_server("retrain")
+    from flows.calling import call
+    from flows.retrain import retrain as run
+
+    outcome = call(run, str(workspace), branch, workers, force=force)
+    print(f"{outcome.verdict}: {outcome.reason}")
+
+
+Name = Annotated[str, typer.Argument(help="champion-binary or champion-subtype.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the tag.")]
+
+
+@app.command()
+def promote(
+    name: Name,
+    *,
+    reason: Reason,
+    version: Annotated[str | None, typer.Option(help="A registered version; the newest if not given.")] = None,
+    workspace: Annotated[Path, typer.Option(help="Folder of dvc.yaml.")] = Path(),
+) -> None:
+    """Make a registered version the champion, whatever the gate said."""
+    prepare(workspace)
+    from flows.promote import promote as run
+
+    run(workspace.resolve(), name, version, reason, print)
+
+
+@app.command()
+def rollback(
+    name: Name,
+    *,
+    reason: Reason,
+    version: Annotated[str | None, typer.Option(help="Which one; the champion before this if not given.")] = None,
+    workspace: Annotated[Path, typer.Option(help="Folder of dvc.yaml.")] = Path(),
+) -> None:
+    """Make an earlier version the champion again."""
+    prepare(workspace)
+    from flows.promote import rollback as run
+
+    run(workspace.resolve(), name, version, reason, print)
+
+
+@app.command()
+def drift(
+    *,
+    workspace: Annotated[Path, typer.Option(help="The checkout; the batch is taken in elsewhere.")] = Path(),
+    branch: Annotated[str | None, typer.Option(help="Its committed tip names the batch; the one checked out.")] = None,
+) -> None:
+    """Hold the batch of `drift.incoming` against what the champion was trained on."""
+    prepare(workspace)
+    from flows.calling import call
+    from flows.drift import drift as run
+
+    print(call(run, str(workspace), branch))
+
+
+@app.command()
 def serve(
     *,
     notify: Annotated[str | None, typer.Option(help="Send alerts through this block of the server, TYPE/NAME.")] = None,

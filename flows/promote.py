@@ -1,7 +1,7 @@
 """Promotion: a commit, its files pushed, two tags. Tags come last, because they publish; a failure leaves none.
 
-`retrain` promotes what the gate let through (`publish`); `stroma promote` and `stroma rollback` move the champion by hand
-between versions that are registered (`assign_by_hand`). Nothing else decides who the champion is.
+`retrain` promotes what the gate let through (`publish`); `stroma promote` and `stroma rollback` move the champion by
+hand between versions that are registered. Nothing else decides who the champion is.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,11 +11,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows import registry
+from flows.doors import dvc
 from flows.errors import FlowError
 from flows.git import attempt, git, remote_of, require_identity
 from flows.registry import Version
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the commit of a promotion goes: to `branch`, or where that cannot be moved to a branch of the run."""
+
+    branch: str
+    run: str
+
+    @property
+    def other(self) -> str:
+        """The branch that takes it where `branch` is in somebody's hands."""
+        return f"retrain/{self.run}"
 
 
 @dataclass(frozen=True)
@@ -28,12 +42,12 @@ class Published:
 
 
 def publish(
-    main: Path, worktree: Path, branch: str, run: str, reasons: dict[str, str], message: str, say: Say
+    main: Path, worktree: Path, target: Target, reasons: dict[str, str], message: str, *, say: Say
 ) -> Published:
     """Commit the worktree's state, push its data, register and assign a version for each name of `reasons`.
 
-    reasons: name in the registry -> why it is promoted. run: names the branch that takes the commit where `branch` cannot.
-    Raises FlowError; then there is no new tag, and no branch has moved.
+    reasons: name in the registry -> why it is promoted. message: of the commit. Raises FlowError; then there is no new
+    tag, and no branch has moved.
     """
     author = require_identity(main)
     base = git(worktree, "rev-parse", "HEAD")
@@ -42,12 +56,12 @@ def publish(
     made: list[Version] = []
     with _new_tags(main, *reasons) as new_tags:
         for name, reason in sorted(reasons.items()):
-            said = f"{reason}\n\nPromoted by {author} in run {run}"
+            said = f"{reason}\n\nPromoted by {author} in run {target.run}"
             number = registry.register(main, name, commit, said)
             registry.assign(main, name, number, said)
             made.append(Version(name, number, commit, registry.recipe_at(main, name, commit)))
-        _push(main, branch, f"retrain/{run}", commit, new_tags(), say)
-    holder = move_branch(main, branch, base, commit, f"retrain/{run}", say)
+        _push(main, target, commit, new_tags(), say)
+    holder = move_branch(main, target, base, commit, say)
     return Published(commit, holder, tuple(made))
 
 
@@ -60,45 +74,46 @@ def commit_all(worktree: Path, message: str) -> str:
 
 def push_data(worktree: Path, say: Say) -> None:
     """`dvc push`, where a default remote is configured."""
-    import sys
-
     from dvc.config import Config
-
-    from flows.doors import command_line
 
     if not Config(str(worktree / ".dvc"))["core"].get("remote"):
         say("no default DVC remote is configured: the promoted files are in this machine's DVC cache alone")
         return
-    command_line(worktree, say, [sys.executable, "-P", "-m", "dvc", "push"], "dvc push")
+    dvc(worktree, say, "push")
 
 
-def move_branch(main: Path, branch: str, base: str, commit: str, other: str, say: Say) -> str:
-    """Bring `branch` from `base` to `commit` where that disturbs nobody, else make the branch `other`; which one it was.
+def move_branch(main: Path, target: Target, base: str, commit: str, say: Say) -> str:
+    """Bring the branch from `base` to `commit` where that disturbs nobody, else the other one; which one it was.
 
     A working tree that has the branch checked out follows by fast-forward if it is clean and no run is on in it.
     """
-    if attempt(main, "rev-parse", f"refs/heads/{branch}").stdout.strip() == base and _forward(
-        main, branch, base, commit
-    ):
-        return branch
-    git(main, "branch", "--force", other, commit)
-    say(f"{branch} could not be moved without touching your work; the commit is on {other}: git merge {other}")
-    return other
+    hindrance = _forward(main, target.branch, base, commit)
+    if hindrance is None:
+        say(f"{target.branch} is at {commit[:8]} now; `dvc checkout` brings its files")
+        return target.branch
+    git(main, "branch", "--force", target.other, commit)
+    say(f"{target.branch} stays where it is: {hindrance}. When that is settled: git merge {target.other}")
+    return target.other
 
 
-def _forward(main: Path, branch: str, base: str, commit: str) -> bool:
+def _forward(main: Path, branch: str, base: str, commit: str) -> str | None:
+    """Move `branch` if nobody is disturbed; what stands in the way, or None where it is done."""
     from flows.workspace import claimed
 
+    if attempt(main, "rev-parse", f"refs/heads/{branch}").stdout.strip() != base:
+        return "it has new commits"
     tree = _checked_out(main, branch)
     if tree is None:
-        return attempt(main, "update-ref", f"refs/heads/{branch}", commit, base).returncode == 0
+        git(main, "update-ref", f"refs/heads/{branch}", commit, base)
+        return None
     try:
         with claimed(tree, "promotion", wait=False, say=lambda _: None):
-            if git(tree, "status", "--porcelain", "--untracked-files=no"):
-                return False
-            return attempt(tree, "merge", "--ff-only", "--quiet", commit).returncode == 0
-    except FlowError:
-        return False  # a run is on there, and reads dvc.lock
+            if dirty := git(tree, "status", "--porcelain", "--untracked-files=no"):
+                return f"{tree} has uncommitted changes in {', '.join(line[3:] for line in dirty.splitlines()[:3])}"
+            git(tree, "merge", "--ff-only", "--quiet", commit)  # refuses to overwrite files that git does not know
+    except FlowError as error:
+        return str(error)
+    return None
 
 
 def _checked_out(main: Path, branch: str) -> Path | None:
@@ -117,7 +132,7 @@ def assign_by_hand(workspace: Path, name: str, version: Version, reason: str, sa
     """
     author = require_identity(workspace)
     with TemporaryDirectory() as folder:
-        registry.fetch(workspace, version, {f"models/{version.recipe}": Path(folder) / "model"})
+        registry.fetch(workspace, version, {f"models/{version.recipe}": Path(folder) / "model"}, say)
     with _new_tags(workspace, name) as new_tags:
         registry.assign(workspace, name, version.version, f"{reason}\n\nAssigned by {author}")
         remote = remote_of(workspace)
@@ -172,8 +187,9 @@ def _listed(known: list[Version]) -> str:
     return ", ".join(f"{one.version} ({one.recipe})" for one in known)
 
 
-def _push(main: Path, branch: str, other: str, commit: str, tags: list[str], say: Say) -> None:
-    """Push the commit and the tags, all or none. A remote branch that has moved on is left alone: `other` takes it."""
+def _push(main: Path, target: Target, commit: str, tags: list[str], say: Say) -> None:
+    """Push the commit and the tags, all or none. A remote branch that has moved on stays; the other one takes it."""
+    branch, other = target.branch, target.other
     remote = remote_of(main, branch)
     if remote is None:
         say("no git remote is configured: branch and tags are in this repository alone")

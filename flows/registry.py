@@ -4,7 +4,7 @@ says which one is the champion, `gto show` reads both. Which recipe a version is
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from flows.doors import dvc
 from flows.errors import FlowError
 from flows.git import attempt, git
 
@@ -115,7 +116,7 @@ def assign(repository: Path, name: str, version: str, reason: str) -> str:
         return gto_assign(str(repository), name, STAGE, version=version, message=reason, force=True).tag
 
 
-def lay_out(repository: Path, version: Version, target: Path) -> None:
+def lay_out(repository: Path, version: Version, target: Path, say: Callable[[str], None]) -> None:
     """Put a champion's files into the folder `target`: from DVC's cache, else from its remote, at its own commit.
 
     model/, operating.json, assignment.csv and version.json. Raises FlowError where one cannot be had.
@@ -133,6 +134,7 @@ def lay_out(repository: Path, version: Version, target: Path) -> None:
             f"reports/operating/{version.recipe}.json": target / "operating.json",
             INDEX: target / "index.parquet",
         },
+        say,
     )
     write_assignment(_parts(target / "index.parquet"), target / "assignment.csv")
     (target / "index.parquet").unlink()
@@ -140,22 +142,16 @@ def lay_out(repository: Path, version: Version, target: Path) -> None:
     (target / "version.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def fetch(repository: Path, version: Version, wanted: dict[str, Path]) -> None:
-    """Copy outputs of the version's commit. wanted: path in the repository -> where to. Raises FlowError if one is lost."""
-    from dvc.exceptions import DvcException
-    from dvc.fs import download
-    from dvc.repo import Repo
-
-    try:
-        with Repo.open(str(repository), rev=version.commit) as repo:
-            for path, target in wanted.items():
-                download(repo.dvcfs, path, str(target))
-    except (DvcException, OSError) as error:
-        said = " ".join(str(error).split())
-        raise FlowError(
-            f"{version} cannot be had from DVC's cache or remote ({said}); on the machine that has it run"
-            f" `dvc push --all-tags`, or roll back with `stroma rollback {version.name} --reason ...`"
-        ) from None
+def fetch(repository: Path, version: Version, wanted: dict[str, Path], say: Callable[[str], None]) -> None:
+    """Copy outputs of the version's commit. wanted: path there -> where to. Raises FlowError where one is lost."""
+    for path, target in wanted.items():
+        try:
+            dvc(repository, say, "get", "--rev", version.commit, "--out", str(target), str(repository), path)
+        except FlowError as error:
+            raise FlowError(
+                f"{path} of {version} cannot be had from DVC's cache or remote ({error}); on the machine that has it"
+                f" run `dvc push --all-tags`, or choose another version: stroma rollback {version.name}"
+            ) from None
 
 
 def _parts(index: Path) -> dict[str, str]:
@@ -172,7 +168,7 @@ def _version(repository: Path, name: str, shown: dict[str, Any]) -> Version:
 
 
 def _wait_for_the_next_second(repository: Path, name: str) -> None:
-    """GTO orders tags by their time in whole seconds: two in one second have no order, and the champion would be a toss."""
+    """GTO orders tags by whole seconds: two in the same one have no order, and the champion would be a toss-up."""
     times = git(repository, "for-each-ref", f"refs/tags/{name}#*", "--format=%(taggerdate:unix)").split()
     last = max(map(int, times), default=0)
     if last - time.time() > 5:
@@ -186,8 +182,10 @@ def _wait_for_the_next_second(repository: Path, name: str) -> None:
 @contextmanager
 def _reading(repository: Path, name: str) -> Iterator[None]:
     from gto.exceptions import GTOException
+    from scmrepo.exceptions import SCMError
 
     try:
         yield
-    except GTOException as error:
-        raise FlowError(f"the registry of {name} in {repository}: {error}; look with `gto show {name}`") from None
+    except (GTOException, SCMError, OSError) as error:  # OSError: a tag's lock that a killed git left, a full disk
+        said = " ".join(str(error).split())
+        raise FlowError(f"the registry of {name} in {repository}: {said}; look with `gto show {name}`") from None

@@ -1,4 +1,4 @@
-"""The flow `retrain`: look whether anything changed, run the DAG apart from everybody's work, let the gate decide, promote.
+"""The flow `retrain`: see whether anything changed, run the DAG apart from all work, let the gate decide, promote.
 
 It holds no statistics: the rooms decide in reports/gate.json, the registry (git tags) says who the champion is.
 """
@@ -13,24 +13,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
-from prefect.states import Completed, Failed, State
+from prefect.states import Failed
 
 from flows import registry
-from flows.doors import run_door
+from flows.doors import door
 from flows.errors import FlowError
 from flows.git import branch_of, git, require_identity, tip_of
 from flows.inputs import TRAILER, completed_with, inputs_of
 from flows.liveness import sign
-from flows.promote import commit_all, publish
+from flows.promote import Target, commit_all, publish
 from flows.registry import TASKS, Version, artifact_of
 from flows.reproduce import reproduce
 from flows.settings import read_yaml, set_value, value_at
 from flows.workspace import claimed
-from flows.worktree import worktree
+from flows.worktree import bring_outputs, worktree
 
 Decision = Literal["promoted", "rejected", "unchanged", "failed"]
 Say = Callable[[str], None]
@@ -76,8 +75,8 @@ def retrain(
 ) -> Outcome:
     """Train on what is known now and promote what the gate lets through.
 
-    workspace: the user's checkout, which is not touched but for a fast-forward of `branch` (the one checked out if None)
-    after a promotion, where the tree is clean. workers: stages at once. force: go on though nothing changed.
+    workspace: the user's checkout, not touched but for a fast-forward of `branch` (the one checked out if None) after a
+    promotion, where the tree is clean. workers: stages at once. force: go on though nothing changed.
 
     Returns the outcome; ends as failed, with a FlowError, where something went wrong. Then nothing was promoted.
     """
@@ -87,7 +86,7 @@ def retrain(
     blank = Outcome(run, started.isoformat(timespec="seconds"), 0.0, "failed", "")
     try:
         with claimed(main, run, wait=False, say=logger.warning, lock=LOCK):
-            outcome = _retrain(main, branch or branch_of(main), workers, force, blank, logger.info)
+            outcome = _retrain(main, branch or branch_of(main), workers, blank, logger.info, force=force)
     except BaseException as error:
         _close(main, replace(blank, reason=str(error) or type(error).__name__), clock)
         if isinstance(error, FlowError):
@@ -107,7 +106,7 @@ def _close(main: Path, outcome: Outcome, clock: float) -> Outcome:
     return outcome
 
 
-def _retrain(main: Path, branch: str, workers: int | None, force: bool, blank: Outcome, say: Say) -> Outcome:
+def _retrain(main: Path, branch: str, workers: int | None, blank: Outcome, say: Say, *, force: bool) -> Outcome:
     """The steps of a retrain, in order, while no other one runs."""
     require_identity(main)
     with worktree(main, tip_of(main, branch), blank.run) as tree, _kept(main, tree, blank.run):
@@ -118,12 +117,7 @@ def _retrain(main: Path, branch: str, workers: int | None, force: bool, blank: O
         if before and not force:
             reason = f"data, params, code and environment are those of {before[:8]}"
             return replace(blank, verdict="unchanged", reason=reason, commit=before)
-        champions = lay_out_champions(main, tree, say)
-        freeze(main, tree, champions, say)
-        reproduce(tree, workers=workers)
-        for name in champions:
-            door(f"champion {name}", tree, "evaluate.champion", name)
-        chosen, reasons = gate(tree)
+        chosen, reasons = challenge(main, tree, workers, say)
         if not chosen:
             said = "; ".join(f"{name}: {why}" for name, why in reasons.items())
             commit = commit_all(tree, _message(f"Reject the challengers of {blank.run}", reasons, blank.run, inputs))
@@ -135,10 +129,23 @@ def _retrain(main: Path, branch: str, workers: int | None, force: bool, blank: O
         inputs.append(inputs_of(tree))
         title = f"Promote {', '.join(f'{recipe} to {name}' for name, recipe in chosen.items())}"
         promoted = {name: reasons[name] for name in chosen}
-        made = publish(main, tree, branch, blank.run, promoted, _message(title, reasons, blank.run, inputs), say)
+        made = publish(
+            main, tree, Target(branch, blank.run), promoted, _message(title, reasons, blank.run, inputs), say=say
+        )
         said = "; ".join(f"{version}: {reasons[version.name]}" for version in made.versions)
         numbers = {version.name: version.version for version in made.versions}
         return replace(blank, verdict="promoted", reason=said, commit=made.commit, branch=made.branch, versions=numbers)
+
+
+def challenge(main: Path, tree: Path, workers: int | None, say: Say) -> tuple[dict[str, str], dict[str, str]]:
+    """Train the challengers on the champions' cases and let the gate decide; what `gate` gives."""
+    champions = lay_out_champions(main, tree, say)
+    freeze(main, tree, champions, say)
+    bring_outputs(tree)
+    reproduce(tree, workers=workers)
+    for name in champions:
+        door(f"champion {name}", tree, "evaluate.champion", name)
+    return gate(tree)
 
 
 def _message(title: str, reasons: dict[str, str], run: str, inputs: list[str]) -> str:
@@ -158,17 +165,6 @@ def _kept(main: Path, tree: Path, run: str) -> Iterator[None]:
         for name in (GATE, LAST_RUN):
             if (tree / name).is_file():
                 shutil.copyfile(tree / name, folder / name.name)
-
-
-@task(name="door", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def door(name: str, tree: Path, module: str, *words: str) -> State:
-    """Run a door of a room in the worktree, as the task `name`."""
-    logger = get_run_logger()
-    try:
-        run_door(tree, lambda line: logger.info("%s | %s", name, line), module, *words)
-    except FlowError as error:
-        return Failed(message=str(error), data=error)  # raised again by Prefect, without a trace
-    return Completed()
 
 
 def gate(tree: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -203,7 +199,7 @@ def lay_out_champions(main: Path, tree: Path, say: Say) -> dict[str, Version]:
         if present is None:
             say(f"{artifact_of(name)}: no champion yet")
             continue
-        registry.lay_out(main, present, tree / registry.CHAMPIONS / name)
+        registry.lay_out(main, present, tree / registry.CHAMPIONS / name, say)
         say(f"{artifact_of(name)}: the champion is {present}")
         found[name] = present
     return found

@@ -27,7 +27,7 @@ def value_at(values: dict[str, Any], key: str, file: Path) -> Any:
 
 
 def set_value(path: Path, key: str, value: str) -> None:
-    """Replace the scalar at a dotted key in a YAML file; comments, order and layout stay. Raises FlowError without it."""
+    """Replace the scalar at a dotted key of a YAML file; all else stays. Raises FlowError where it is missing."""
     text = path.read_text(encoding="utf-8")
     node = yaml.compose(text)
     for name in key.split("."):

@@ -20,20 +20,21 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 
 
 @contextmanager
-def claimed(workspace: Path, run: str, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+def claimed(workspace: Path, run: str, wait: bool, say: Callable[[str], None], lock: Path = LOCK) -> Iterator[None]:
     """Hold the workspace for one run; `say` for whom it waits, or raise FlowError where it must not wait.
 
     The lock is a flock, which the kernel frees however the holder ends; the file's content only says who that is.
+    lock: which of the workspace's locks; a retrain has one of its own, since it works in a worktree.
     """
-    path = workspace / LOCK
+    path = workspace / lock
     path.parent.mkdir(exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = f"{workspace} is taken by {_told(holder_of(workspace))}"
+            holder = f"{workspace} is taken by {_told(holder_of(workspace, lock))}"
             if not wait:
-                raise FlowError(f"{holder}; wait for it, or run without --no-wait to queue behind it") from None
+                raise FlowError(f"{holder}; run again when it has ended") from None
             say(f"{holder}; waiting for it to end")
             fcntl.flock(file, fcntl.LOCK_EX)
         _write(file, {"pid": os.getpid(), "host": platform.node(), "run": run, "since": _now()})
@@ -43,10 +44,10 @@ def claimed(workspace: Path, run: str, wait: bool, say: Callable[[str], None]) -
             _write(file, None)
 
 
-def holder_of(workspace: Path) -> dict[str, Any] | None:
+def holder_of(workspace: Path, lock: Path = LOCK) -> dict[str, Any] | None:
     """Who the lock file says holds the workspace (pid, host, run, since); None where it says nobody."""
     try:
-        return json.loads((workspace / LOCK).read_text())
+        return json.loads((workspace / lock).read_text())
     except (FileNotFoundError, ValueError):
         return None
 

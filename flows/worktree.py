@@ -45,6 +45,16 @@ def worktree(main: Path, commit: str, run: str) -> Iterator[Path]:
         remove(main, path)
 
 
+def bring_outputs(tree: Path) -> None:
+    """Link every output of the commit that the cache holds into the worktree, so that what is unchanged stays so."""
+    from flows.graph import opened
+
+    with opened(tree) as repo:
+        known = [str(out) for out in repo.index.outs if out.use_cache and out.hash_info]
+        if known:
+            repo.checkout(known, force=True, allow_missing=True)
+
+
 def clear(main: Path) -> list[str]:
     """Remove the worktrees of runs that are gone; their names."""
     left = sorted(path for path in (main / WORKTREES).glob("*") if path.is_dir())
@@ -114,13 +124,13 @@ def _meant_from(main: Path) -> Iterator[None]:
 def _require_space(main: Path, commit: str) -> None:
     """Refuse a disk that could not take every output of `commit` once more, or a gibibyte if none is known."""
     needed = max(LEAST_FREE_BYTES, outputs_bytes(main, commit))
-    for folder in (main, cache_folder(main)):
-        folder = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    for wanted in (main, cache_folder(main)):
+        folder = next(parent for parent in (wanted, *wanted.parents) if parent.is_dir())
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise FlowError(
-                f"{folder} has {free / 1e9:,.1f} GB free, a retrain may need {needed / 1e9:,.1f} GB: every output once more."
-                " Make room, for example with `dvc gc --all-tags --workspace`"
+                f"{folder} has {free / 1e9:,.1f} GB free, a retrain may need {needed / 1e9:,.1f} GB: every output once"
+                " more. Make room, for example with `dvc gc --all-tags --workspace`"
             )
 
 

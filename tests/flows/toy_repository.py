@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,12 @@ class Toy:
         toy.commit("The toy")
         return toy
 
+    def copy(self, folder: Path) -> "Toy":
+        """The same repository in another folder."""
+        shutil.copytree(self.path, folder / "repository", symlinks=True)
+        shutil.copyfile(self.path.parent / "cases.txt", folder / "cases.txt")
+        return Toy(folder / "repository")
+
     def give(self, cases: str) -> None:
         """Make the given archive hold these cases, a letter each."""
         (self.path.parent / "cases.txt").write_text("".join(f"idc-{case}\n" for case in cases))
@@ -55,6 +62,11 @@ class Toy:
     def commit(self, message: str) -> str:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+    def commit_empty(self, message: str) -> str:
+        identity = [word for key, value in IDENTITY.items() for word in ("-c", f"{key}={value}")]
+        self.git(*identity, "commit", "--quiet", "--allow-empty", "--message", message)
         return self.git("rev-parse", "HEAD")
 
     def set(self, key: str, value: object, file: str = "params.yaml") -> None:
@@ -82,3 +94,19 @@ class Toy:
 
     def worktrees(self) -> list[str]:
         return [path.name for path in (self.path / ".stroma/worktrees").glob("*")]
+
+
+def events(pattern: str) -> list[str]:
+    """The names of the events that the server knows under a prefix, waited for: they are sent in the background."""
+    from prefect.client.orchestration import get_client
+
+    asked = {"filter": {"event": {"prefix": [pattern.removesuffix("*")]}}}
+    end = time.monotonic() + 15
+    while True:
+        with get_client(sync_client=True) as client:
+            found = client._client.post("/events/filter", json=asked).json()["events"]
+        if found and time.monotonic() > end - 12:  # the last one may be on its way
+            return [event["event"] for event in found]
+        if time.monotonic() > end:
+            return []
+        time.sleep(0.5)
