@@ -122,6 +122,8 @@ def _of(deployment: UUID) -> DeploymentFilter:
 
 def _lives(labels: dict[str, Any]) -> bool:
     try:
-        return f"{psutil.Process(int(labels[PID])).create_time():.2f}" == labels[BORN]
+        process = psutil.Process(int(labels[PID]))
+        # In a container without an init a dead process stays as a zombie that nobody reaps.
+        return f"{process.create_time():.2f}" == labels[BORN] and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -56,7 +56,7 @@ def test_a_schedule_fires_a_second_run_is_refused_and_a_killed_runner_does_not_e
     hold(workspace)
     with server.running(workspace, "flows", "serve") as runner:
         eventually(lambda: server.runs("retrain", "Scheduled"), 60)  # deployed, and a run is planned
-        (fired,) = eventually(lambda: server.runs("retrain", "Running"), 75)  # the next full minute
+        (fired,) = eventually(lambda: server.runs("retrain", "Running"), 120)  # the next full minute
         assert fired["auto_scheduled"]
 
         second = server.start_run("retrain/retrain")
@@ -115,10 +115,12 @@ def test_a_worker_runs_what_was_deployed_in_the_workspace_that_it_was_started_in
 ) -> None:
     workspace = tmp_path / "workspace"
     lay_out(workspace)
-    command = [sys.executable, "-m", "flows", "deploy"]
+    command, serving = ([sys.executable, "-m", "flows", word] for word in ("deploy", "serve"))
     deployed = subprocess.run(command, cwd=workspace, env=server.environment, capture_output=True, text=True)
     assert "prefect worker start --pool stroma" in deployed.stdout, deployed.stdout + deployed.stderr
 
+    refused = subprocess.run(serving, cwd=workspace, env=server.environment, capture_output=True, text=True, timeout=60)
+    assert "is deployed to the work pool stroma" in refused.stderr
     hold(workspace)
     with server.running(workspace, "prefect", "worker", "start", "--pool", "stroma") as worker:
         run = start(server, "drift")
