@@ -31,6 +31,9 @@ def call(flow: Callable[..., T], /, *args: object, **options: object) -> T:
     _quieten()
     try:
         return flow(*args, **options)
+    except KeyboardInterrupt:
+        print("interrupted; nothing of it runs on, and the next run goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
     except httpx.TransportError:
         print(
             f"error: the Prefect server at {url} went away; what ran is kept, and .stroma/last_run.json has the"

@@ -24,9 +24,6 @@ def main() -> None:
     except FlowError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("interrupted; nothing of it runs on, and the next run goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 @app.command()

@@ -14,7 +14,7 @@ DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",  # 20 is too few for the first start on a busy machine
-    "PREFECT_CLIENT_MAX_RETRIES": "3",  # 5 wait a minute for a server that went away, once for every request
+    "PREFECT_CLIENT_MAX_RETRIES": "2",  # some 8 s; 5 wait a minute for a server that went away, at every request
 }
 
 

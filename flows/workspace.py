@@ -100,6 +100,10 @@ def _mend_lock_file(workspace: Path) -> Iterator[str]:
 
 
 def _is_lock_file(text: str) -> bool:
+    """The text is one that DVC reads, and ends where DVC ends it.
+
+    Cut between two lines it may still be that; then DVC restores or runs the stages that are missing: no harm done.
+    """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
     from voluptuous import Invalid
@@ -108,7 +112,7 @@ def _is_lock_file(text: str) -> bool:
         COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, str(LOCK_FILE)))
     except (YAMLFileCorruptedError, Invalid):
         return False
-    return True
+    return text.endswith("\n")
 
 
 def _mend_rwlock(workspace: Path) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """dvc.yaml tells the whole truth: what a stage imports is what it depends on, and rooms keep to the house rules."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,7 +97,25 @@ def test_heavy_libraries_stay_in_the_rooms_that_need_them(library: str) -> None:
             assert path.parent.name in HEAVY[library], path
 
 
+def flow_modules() -> list[Path]:
+    return [path for folder in ("flows", "lineage") for path in (ROOT / folder).rglob("*.py")]
+
+
+def test_flows_and_lineage_import_neither_torch_nor_a_room() -> None:
+    """They look at the rooms' letters, never into the rooms: a room is entered by `python -m stages.<room>` alone."""
+    assert flow_modules()
+    for path in flow_modules():
+        assert not {name.split(".")[0] for name in imported(path)} & {"torch", "timm", "stages"}, path
+
+
+def test_the_command_line_imports_prefect_and_dvc_only_where_a_command_needs_them() -> None:
+    """`stroma --help` in a tenth of a second, and an environment that is set before Prefect reads it."""
+    said = "import sys, flows.cli; print([name for name in ('prefect', 'dvc') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", said], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_file_says_on_its_first_line_what_it_is_for() -> None:
-    for folder in ("stages", "tests", "benchmarks"):
+    for folder in ("stages", "flows", "tests", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
             assert ast.get_docstring(ast.parse(path.read_text())), path
