@@ -14,7 +14,7 @@ from prefect.states import Failed
 
 from flows.doors import door
 from flows.errors import FlowError
-from flows.git import branch_of, tip_of
+from flows.git import branch_of, checkout_at, tip_of
 from flows.liveness import sign
 from flows.retrain import LOCK, SOURCES, lay_out_champions, retrain
 from flows.settings import read_yaml, value_at
@@ -33,9 +33,10 @@ def drift(workspace: str = ".", branch: str | None = None) -> str:
     room's verdict (drifted, stable, undecided), or `no batch` where params name none. A drifted batch starts a retrain
     where `drift.retrain` says so. Ends as failed, with a FlowError, where something went wrong.
     """
-    main, logger = Path(workspace).resolve(), get_run_logger()
+    logger = get_run_logger()
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{str(runtime.flow_run.id)[:8]}"
     try:
+        main = checkout_at(workspace)
         branch = branch or branch_of(main)
         with (
             claimed(main, run, wait=True, say=logger.warning, lock=LOCK),
@@ -79,7 +80,7 @@ def _measure(main: Path, tree: Path, params: dict[str, Any], batch: dict[str, st
     bring_outputs(tree)
     for name in lay_out_champions(main, tree, get_run_logger().info):
         door(f"champion {name}", tree, "evaluate.champion", name)
-    door("drift", tree, "evaluate.drift", str(scratch))
+    door("drift", tree, "evaluate.drift", str(SCRATCH))
     (main / REPORT).parent.mkdir(exist_ok=True)
     shutil.copyfile(tree / REPORT, main / REPORT)
     report = json.loads((main / REPORT).read_text(encoding="utf-8"))

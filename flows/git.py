@@ -10,6 +10,14 @@ TIMEOUT_S = 600
 """Of one call: enough to push a commit over a poor line; big files are DVC's."""
 
 
+def checkout_at(workspace: Path | str) -> Path:
+    """The workspace, absolute. Raises FlowError where it is not the root of a repository of ours."""
+    folder = Path(workspace).resolve()
+    if not (folder / "dvc.yaml").is_file() or not (folder / ".git").exists():
+        raise FlowError(f"{folder} holds no dvc.yaml and .git; run from the root of the checkout, or name it")
+    return folder
+
+
 def git(folder: Path, *words: str) -> str:
     """What git says in `folder`, without the last newline. Raises FlowError with git's own last line."""
     done = attempt(folder, *words)

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from flows import assignment
 from flows.doors import dvc
 from flows.errors import FlowError
 from flows.git import attempt, git
@@ -121,8 +122,6 @@ def lay_out(repository: Path, version: Version, target: Path, say: Callable[[str
 
     model/, operating.json, assignment.csv and version.json. Raises FlowError where one cannot be had.
     """
-    from stages.contracts.index import write_assignment
-
     if target.exists():
         shutil.rmtree(target)
     target.mkdir(parents=True)
@@ -136,7 +135,7 @@ def lay_out(repository: Path, version: Version, target: Path, say: Callable[[str
         },
         say,
     )
-    write_assignment(_parts(target / "index.parquet"), target / "assignment.csv")
+    assignment.write(assignment.of_index(target / "index.parquet"), target / "assignment.csv")
     (target / "index.parquet").unlink()
     about = {key: value for key, value in asdict(version).items() if key != "commit"}
     (target / "version.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -152,14 +151,6 @@ def fetch(repository: Path, version: Version, wanted: dict[str, Path], say: Call
                 f"{path} of {version} cannot be had from DVC's cache or remote ({error}); on the machine that has it"
                 f" run `dvc push --all-tags`, or choose another version: stroma rollback {version.name}"
             ) from None
-
-
-def _parts(index: Path) -> dict[str, str]:
-    """Case -> part of an index without folds."""
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(index, columns=["case_id", "split"])
-    return dict(zip(rows["case_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
 
 
 def _version(repository: Path, name: str, shown: dict[str, Any]) -> Version:

@@ -18,10 +18,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 from prefect.states import Failed
 
-from flows import registry
+from flows import assignment, registry
 from flows.doors import door
 from flows.errors import FlowError
-from flows.git import branch_of, git, require_identity, tip_of
+from flows.git import branch_of, checkout_at, git, require_identity, tip_of
 from flows.inputs import TRAILER, completed_with, inputs_of
 from flows.liveness import sign
 from flows.promote import Target, commit_all, publish
@@ -80,21 +80,28 @@ def retrain(
 
     Returns the outcome; ends as failed, with a FlowError, where something went wrong. Then nothing was promoted.
     """
-    main, logger = Path(workspace).resolve(), get_run_logger()
-    started, clock = datetime.now(UTC), time.monotonic()
+    logger, started, clock = get_run_logger(), datetime.now(UTC), time.monotonic()
     run = f"{started:%Y%m%dT%H%M%S}-{str(runtime.flow_run.id)[:8]}"
     blank = Outcome(run, started.isoformat(timespec="seconds"), 0.0, "failed", "")
     try:
-        with claimed(main, run, wait=False, say=logger.warning, lock=LOCK):
+        main = checkout_at(workspace)
+        with _failure_filed(main, blank, clock), claimed(main, run, wait=False, say=logger.warning, lock=LOCK):
             outcome = _retrain(main, branch or branch_of(main), workers, blank, logger.info, force=force)
-    except BaseException as error:
-        _close(main, replace(blank, reason=str(error) or type(error).__name__), clock)
-        if isinstance(error, FlowError):
-            return Failed(message=str(error), data=error)  # type: ignore[return-value]  # raised again, without a trace
-        raise
+    except FlowError as error:
+        return Failed(message=str(error), data=error)  # type: ignore[return-value]  # raised again, without a trace
     outcome = _close(main, outcome, clock)
     logger.info("%s: %s", outcome.verdict, outcome.reason)
     return outcome
+
+
+@contextmanager
+def _failure_filed(main: Path, blank: Outcome, clock: float) -> Iterator[None]:
+    """However the block fails, an interruption included, say so where the others are told."""
+    try:
+        yield
+    except BaseException as error:
+        _close(main, replace(blank, reason=str(error) or type(error).__name__), clock)
+        raise
 
 
 def _close(main: Path, outcome: Outcome, clock: float) -> Outcome:
@@ -210,16 +217,14 @@ def freeze(main: Path, tree: Path, champions: dict[str, Version], say: Say) -> N
 
     A table that params name already goes on; where two champions part a case differently, the later one is right.
     """
-    from stages.contracts.index import read_assignment, write_assignment
-
     if not champions:
         return
     params = tree / "params.yaml"
     named = value_at(read_yaml(params), "index.frozen", params)
-    parts = read_assignment(tree / named) if named else {}
+    parts = assignment.read(tree / named) if named else {}
     for name in sorted(champions, key=lambda one: int(git(main, "log", "-1", "--format=%ct", champions[one].commit))):
-        parts |= read_assignment(tree / registry.CHAMPIONS / name / "assignment.csv")
-    write_assignment(parts, tree / TABLE)
+        parts |= assignment.read(tree / registry.CHAMPIONS / name / "assignment.csv")
+    assignment.write(parts, tree / TABLE)
     if named != TABLE:
         set_value(params, "index.frozen", TABLE)
     say(f"{len(parts)} cases keep the part that they had with the champion")

@@ -46,13 +46,17 @@ def worktree(main: Path, commit: str, run: str) -> Iterator[Path]:
 
 
 def bring_outputs(tree: Path) -> None:
-    """Link every output of the commit that the cache holds into the worktree, so that what is unchanged stays so."""
+    """Link every output of the commit into the worktree, so that what is unchanged is not made again.
+
+    From the cache, what it lacks from the default DVC remote, if there is one: another machine may have made it.
+    """
     from flows.graph import opened
 
     with opened(tree) as repo:
-        known = [str(out) for out in repo.index.outs if out.use_cache and out.hash_info]
+        known = [out.fs_path for out in repo.index.outs if out.use_cache and out.hash_info]
+        bring = repo.pull if repo.config["core"].get("remote") else repo.checkout
         if known:
-            repo.checkout(known, force=True, allow_missing=True)
+            bring(known, force=True, allow_missing=True)
 
 
 def clear(main: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,8 +12,9 @@ from typing import Any
 
 import httpx
 import yaml
+from conftest import ROOT
+from loopback_prefect import prefect_server
 
-ROOT = Path(__file__).resolve().parents[2]
 LEASE_S = 30  # the least that Prefect takes
 FLOW = '''
 """A retraining that lasts while the file `hold` is there."""
@@ -101,37 +101,23 @@ class RealServer:
 
 @contextmanager
 def real_server(home: Path) -> Iterator[RealServer]:
-    """A server with short times, on a free port, with its data in `home`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    """A server with short times, and the environment of what talks to it."""
+    times = {
         "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": str(LEASE_S),
         "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "2",
         "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
     }
-    server = RealServer(url, environment)
-    home.mkdir(exist_ok=True)
-    words = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-    with server.running(home, *words):
-        eventually(lambda: _answers(url), 60)
-        yield server
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=2).is_success
-    except httpx.TransportError:
-        return False
+    with prefect_server(home, **times) as (url, _):
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": url,
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+        }
+        yield RealServer(url, environment)
 
 
 def lay_out(workspace: Path) -> None:

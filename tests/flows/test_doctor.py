@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from conftest import ROOT
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from flows import automations, doctor, doctor_server
@@ -15,7 +16,6 @@ from flows.errors import FlowError
 from flows.server import require_server
 from flows.workspace import LOCK, claimed
 
-ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "http://127.0.0.1:9/api"  # the discard port
 
 
@@ -33,7 +33,7 @@ def test_a_server_that_does_not_answer_is_told_of_in_seconds() -> None:
     assert time.monotonic() - clock < 5
 
 
-@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.usefixtures("told")
 def test_a_url_that_is_not_the_apis_is_told_apart() -> None:
     url = get_current_settings().api.url.removesuffix("/api")
     with temporary_settings({PREFECT_API_URL: url}), pytest.raises(FlowError, match="ends in /api"):
@@ -62,7 +62,7 @@ def test_a_schedule_without_a_time_zone_is_refused_by_name(tmp_path: Path) -> No
         read_deployments(tmp_path)
 
 
-@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.usefixtures("told")
 def test_an_automation_that_is_as_it_should_be_is_left_alone() -> None:
     automations.ship()
     before = shipped_on_the_server()
@@ -70,7 +70,7 @@ def test_an_automation_that_is_as_it_should_be_is_left_alone() -> None:
     assert shipped_on_the_server() == before
 
 
-@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.usefixtures("told")
 def test_an_automation_that_was_switched_off_stays_off_when_it_is_updated() -> None:
     automations.ship()
     (found,) = (one for one in shipped_on_the_server() if one["name"] == automations.OVERDUE)
@@ -84,7 +84,7 @@ def test_an_automation_that_was_switched_off_stays_off_when_it_is_updated() -> N
     httpx.patch(url, json={"enabled": True}).raise_for_status()
 
 
-@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.usefixtures("told")
 def test_an_unknown_notification_block_is_named() -> None:
     with pytest.raises(FlowError, match="no block custom-webhook/nobody"):
         automations.ship("custom-webhook/nobody")

@@ -8,7 +8,7 @@ from toy_repository import Toy, events
 
 from flows.drift import drift
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("told")]
 
 
 @pytest.fixture(scope="module")

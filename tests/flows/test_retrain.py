@@ -14,14 +14,17 @@ from flows.errors import FlowError
 from flows.retrain import LOCK, TABLE
 from flows.workspace import claimed, holder_of
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("told")]
 
 
 @pytest.fixture(scope="module")
-def promoted(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+def promoted(tmp_path_factory: pytest.TempPathFactory, prefect_url: str) -> Toy:
     """A toy whose first retrain has been through."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     toy = Toy.make(tmp_path_factory.mktemp("promoted"))
-    assert toy.retrain().verdict == "promoted"
+    with temporary_settings({PREFECT_API_URL: prefect_url}):
+        assert toy.retrain().verdict == "promoted"
     return toy
 
 
@@ -205,6 +208,12 @@ def test_what_a_killed_retrain_left_is_removed(toy: Toy) -> None:
     assert toy.git("worktree", "list").count("\n") == 0
 
 
+def test_another_folder_is_refused_in_one_line_and_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(FlowError, match=r"holds no dvc\.yaml"):
+        Toy(tmp_path / "typo").retrain()
+    assert not (tmp_path / "typo").exists()
+
+
 def test_a_full_disk_is_told_before_anything_is_made(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worktrees, "LEAST_FREE_BYTES", 1 << 60)
     with pytest.raises(FlowError, match="GB free, a retrain may need"):
@@ -225,3 +234,8 @@ def test_the_worktree_shares_cache_remotes_and_run_records_and_means_the_users_p
         assert inside.git("status", "--porcelain") == ""
     assert list((toy.path.parent / "storage").rglob("*.dir"))
     assert (toy.path / ".stroma/runs/one.json").exists()
+    shutil.rmtree(toy.path / ".dvc/cache")
+    with worktrees.worktree(toy.path, toy.git("rev-parse", "HEAD"), "run") as tree:
+        worktrees.bring_outputs(tree)
+        assert (tree / "models/small/model.safetensors").read_text() == "0.8\n", "what the cache lacks, the remote has"
+        assert not (tree / "models/typed").exists()

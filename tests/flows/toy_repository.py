@@ -15,7 +15,8 @@ from flows.registry import Version
 from flows.retrain import Outcome, retrain
 from flows.settings import set_value
 
-TOY = Path(__file__).with_name("toy")
+ROOT = Path(__file__).resolve().parents[2]
+TOY = Path(__file__).with_name("toy_files")
 IDENTITY = {"user.name": "Ada", "user.email": "ada@localhost"}
 
 
