@@ -19,7 +19,7 @@ NOT_ASKED = "not asked without a server"
 
 
 def check_server(_: Path) -> Finding:
-    """The API answers, and is of the version that runs here."""
+    """The API answers, is of the version that runs here, and outlives a restart without harm to runs."""
     import prefect
 
     url = server_url()
@@ -34,6 +34,10 @@ def check_server(_: Path) -> Finding:
     if theirs != prefect.__version__:
         advice = "install requirements.lock on the server's machine as well, and restart it"
         return Finding("warn", f"Prefect: the server at {url} is {theirs}, this is {prefect.__version__}", advice)
+    leases = httpx.get(f"{url}/admin/settings", timeout=PATIENCE_S).json()["server"]["concurrency"]["lease_storage"]
+    if leases.endswith(".memory"):
+        advice = "start it where prefect.toml lies: its restart would end the runs that are on"
+        return Finding("warn", f"Prefect: the server at {url} keeps leases in memory", advice)
     return Finding("ok", f"Prefect: {theirs} at {url}")
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 
 from flows import assignment, registry
 from flows.doors import door
@@ -90,8 +90,10 @@ def retrain(
     except FlowError as error:
         return Failed(message=str(error), data=error)  # type: ignore[return-value]  # raised again, without a trace
     outcome = _close(main, outcome, clock)
-    logger.info("%s: %s", outcome.verdict, outcome.reason)
-    return outcome
+    said = f"{outcome.verdict}: {outcome.reason}"
+    logger.info(said)
+    # Not the state's name: automations wait for the event of a state named Completed.
+    return Completed(message=said, data=outcome)  # type: ignore[return-value]  # Prefect returns the outcome
 
 
 @contextmanager
@@ -185,8 +187,10 @@ def gate(tree: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 def gate_rows(tasks: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each rule of each challenger, with its numbers."""
+    numbers = ("challenger", "champion", "difference", "low", "high", "margin", "cases")
+    columns = ("rule", "source", "decision", *numbers, "reason")  # reports/gate.json sorts its keys
     return [
-        {"task": name, "recipe": challenger["recipe"], **rule}
+        {"task": name, "recipe": challenger["recipe"], **{key: rule.get(key) for key in columns}}
         for name, one in tasks.items()
         for challenger in one["challengers"]
         for rule in challenger["rules"]

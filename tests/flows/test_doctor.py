@@ -141,6 +141,11 @@ def test_a_server_that_is_away_fails_and_nothing_more_is_asked_of_it(tmp_path: P
         assert doctor_server.NOT_ASKED in doctor_server.check_runs(tmp_path).what
 
 
+@pytest.mark.usefixtures("told")
+def test_a_server_that_forgets_its_leases_at_a_restart_is_warned_of(tmp_path: Path) -> None:
+    assert "keeps leases in memory" in doctor_server.check_server(tmp_path).what
+
+
 def test_mending_removes_a_dead_retrains_worktree_and_mends_a_cut_lock_file(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
