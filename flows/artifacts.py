@@ -122,7 +122,7 @@ def report_summary(workspace: Path) -> str | None:
 def metrics_diff(workspace: Path) -> str:
     """`dvc metrics diff` against the last promoted run as markdown; against HEAD where none was promoted."""
     base = last_promoted(workspace)
-    against = f"the last promoted run, `{base}`" if base else "HEAD, because no model was promoted yet"
+    against = f"the last promoted run, `{base}`" if base else "HEAD (no model was promoted yet)"
     with opened(workspace) as repo:
         found = repo.metrics.diff(a_rev=base or "HEAD").get("diff", {})
     rows = [

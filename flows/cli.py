@@ -124,3 +124,50 @@ def drift(
     from flows.drift import drift as run
 
     print(call(run, str(workspace), branch))
+
+
+@app.command()
+def serve(
+    *,
+    notify: Annotated[str | None, typer.Option(help="Send alerts through this block of the server, TYPE/NAME.")] = None,
+) -> None:
+    """Run the deployments of prefect.yaml on this machine, on their schedules, until stopped. Needs a server."""
+    prepare(Path())
+    from flows.serve import serve
+
+    serve(Path(), notify)
+
+
+@app.command()
+def deploy(
+    *,
+    notify: Annotated[str | None, typer.Option(help="Send alerts through this block of the server, TYPE/NAME.")] = None,
+) -> None:
+    """Send the deployments of prefect.yaml and the automations to the server, for workers to run."""
+    prepare(Path())
+    from flows.deployments import deploy
+
+    for pool in deploy(Path(), notify):
+        print(f"deployed; start a worker in the workspace of each machine: `prefect worker start --pool {pool}`")
+
+
+@app.command()
+def doctor(
+    *,
+    workspace: Annotated[Path, typer.Option(help="Folder of dvc.yaml.")] = Path(),
+    mend: Annotated[bool, typer.Option("--mend", help="First put right what dead runs left.")] = False,
+) -> None:
+    """Say what is wrong with this machine and workspace, and what to do; exits with 1 where something must be done."""
+    prepare(workspace)
+    from flows.doctor import examine
+
+    if mend:
+        from flows.doctor_server import mend as put_right
+
+        for sentence in put_right(workspace.resolve()):
+            print(f"mend  {sentence}")
+    levels = set()
+    for finding in examine(workspace.resolve()):
+        print(finding, flush=True)
+        levels.add(finding.level)
+    raise typer.Exit(1 if "FAIL" in levels else 0)

@@ -15,6 +15,7 @@ from prefect.states import Failed
 from flows.doors import door
 from flows.errors import FlowError
 from flows.git import branch_of, checkout_at, tip_of
+from flows.liveness import sign
 from flows.retrain import LOCK, SOURCES, lay_out_champions, retrain
 from flows.settings import read_yaml, value_at
 from flows.workspace import claimed
@@ -24,7 +25,7 @@ REPORT = Path(".stroma/drift.json")
 SCRATCH = Path(".stroma/batch")
 
 
-@flow(name="drift", persist_result=False)
+@flow(name="drift", persist_result=False, on_running=[sign])
 def drift(workspace: str = ".", branch: str | None = None) -> str:
     """Hold the batch that `drift.incoming` of params.yaml names against what the champion was trained on.
 

@@ -21,8 +21,9 @@ from flows.artifacts import Board
 from flows.environment import of_stage
 from flows.errors import FlowError
 from flows.graph import Node, Plan, read_plan
+from flows.liveness import sign
 from flows.schedule import Schedule
-from flows.summary import StageOutcome, Summary, verdict_of
+from flows.summary import StageOutcome, Summary, last_line, verdict_of
 from flows.workspace import claimed, mend
 
 CHECK_TIMEOUT_S = 120
@@ -45,6 +46,7 @@ class Job:
     workspace: Path
     plan: Plan
     flags: tuple[str, ...]
+    flow_pid: int
 
 
 def _worth_a_retry(_task: Any, _run: Any, state: State) -> bool:
@@ -64,10 +66,12 @@ def _worth_a_retry(_task: Any, _run: Any, state: State) -> bool:
 )
 def run_stage(name: str, job: Job) -> State:
     """Bring one stage up to date; the verdict is the name of the final state."""
+    if os.getpid() != job.flow_pid:
+        stage.hold(job.workspace)  # a Dask worker: it ends with the flow, and what it runs with it
     logger, limit = get_run_logger(), job.plan.nodes[name].timeout_s
     outcome = stage.repro(job.workspace, name, list(job.flags), limit, lambda line: logger.info("%s | %s", name, line))
     if outcome.verdict == "failed":
-        return Failed(name="failed", message=_last_line(outcome), data=Ended(outcome))
+        return Failed(name="failed", message=last_line(outcome), data=Ended(outcome))
     outputs, size = dvclock.stage_entry(job.workspace, job.plan, name)
     outcome = replace(outcome, bytes=size)
     return Completed(name=outcome.verdict, message=f"{outcome.seconds:,.1f} s", data=Ended(outcome, outputs))
@@ -85,7 +89,7 @@ def _run_name() -> str:
     return f"reproduce {' '.join(runtime.flow_run.parameters.get('targets') or ['everything'])}"
 
 
-@flow(name="reproduce", flow_run_name=_run_name, persist_result=False)
+@flow(name="reproduce", flow_run_name=_run_name, persist_result=False, on_running=[sign])
 def reproduce(
     workspace: Path | str = ".",
     targets: list[str] | None = None,
@@ -132,7 +136,7 @@ def _run(root: Path, targets: list[str], workers: int | None, flags: tuple[str, 
     board = Board(len(plan.nodes), logger)
     stage.hold(root)
     try:
-        _drive(schedule, Job(root, plan, flags), board)
+        _drive(schedule, Job(root, plan, flags, os.getpid()), board)
     finally:
         stage.let_go(root)
         dvclock.restore_order(root, plan)
@@ -262,15 +266,8 @@ def _failure(summary: Summary) -> str:
     """One line: how many stages failed, which, and the last that each said."""
     failed = summary.failures()
     skipped = sum(one.verdict == "skipped" for one in summary.stages)
-    said = "; ".join(f"{one.stage}: {_last_line(one)}" for one in failed)
+    said = "; ".join(f"{one.stage}: {last_line(one)}" for one in failed)
     return f"{len(failed)} of {len(summary.stages)} stages failed ({skipped} skipped): {said}"
-
-
-def _last_line(outcome: StageOutcome) -> str:
-    """The line that says most: the last one that is not DVC's own account of it."""
-    lines = [line for line in (outcome.error or "").splitlines() if line.strip()]
-    own = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
-    return (own or lines or ["it said nothing"])[-1].strip()
 
 
 def _iso(moment: datetime) -> str:

@@ -16,13 +16,14 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 
 from flows import assignment, registry
 from flows.doors import door
 from flows.errors import FlowError
 from flows.git import branch_of, checkout_at, git, require_identity, tip_of
 from flows.inputs import TRAILER, completed_with, inputs_of
+from flows.liveness import sign
 from flows.promote import Target, commit_all, publish
 from flows.registry import TASKS, Version, artifact_of
 from flows.reproduce import reproduce
@@ -68,7 +69,7 @@ def _run_name() -> str:
     return f"retrain {runtime.flow_run.parameters.get('branch') or ''}".strip()
 
 
-@flow(name="retrain", flow_run_name=_run_name, persist_result=False)
+@flow(name="retrain", flow_run_name=_run_name, persist_result=False, on_running=[sign])
 def retrain(
     workspace: str = ".", branch: str | None = None, workers: int | None = None, *, force: bool = False
 ) -> Outcome:
@@ -89,8 +90,10 @@ def retrain(
     except FlowError as error:
         return Failed(message=str(error), data=error)  # type: ignore[return-value]  # raised again, without a trace
     outcome = _close(main, outcome, clock)
-    logger.info("%s: %s", outcome.verdict, outcome.reason)
-    return outcome
+    said = f"{outcome.verdict}: {outcome.reason}"
+    logger.info(said)
+    # Not the state's name: automations wait for the event of a state named Completed.
+    return Completed(message=said, data=outcome)  # type: ignore[return-value]  # Prefect returns the outcome
 
 
 @contextmanager
@@ -184,8 +187,10 @@ def gate(tree: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 def gate_rows(tasks: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each rule of each challenger, with its numbers."""
+    numbers = ("challenger", "champion", "difference", "low", "high", "margin", "cases")
+    columns = ("rule", "source", "decision", *numbers, "reason")  # reports/gate.json sorts its keys
     return [
-        {"task": name, "recipe": challenger["recipe"], **rule}
+        {"task": name, "recipe": challenger["recipe"], **{key: rule.get(key) for key in columns}}
         for name, one in tasks.items()
         for challenger in one["challengers"]
         for rule in challenger["rules"]

@@ -52,7 +52,7 @@ _guard = Lock()
 def hold(workspace: Path) -> None:
     """Let stages of this workspace run from now on."""
     with _guard:
-        _leashes[workspace] = set()
+        _leashes.setdefault(workspace, set())
 
 
 def let_go(workspace: Path) -> None:

@@ -43,15 +43,28 @@ class Summary:
         part.replace(path)
 
     def table(self) -> list[dict[str, Any]]:
-        """A row for each stage, as the table artifact and the terminal show it."""
+        """A row for each stage, for the table artifact. The UI reads cells as markdown, hence the backticks."""
         return [
-            {"stage": one.stage, "verdict": one.verdict, "seconds": one.seconds, "bytes": one.bytes, "error": one.error}
+            {
+                "stage": one.stage,
+                "verdict": one.verdict,
+                "seconds": one.seconds,
+                "bytes": one.bytes,
+                "error": f"`{last_line(one)}`" if one.error else None,
+            }
             for one in self.stages
         ]
 
     def failures(self) -> list[StageOutcome]:
         """The stages that failed, in the order of the DAG."""
         return [one for one in self.stages if one.verdict == "failed"]
+
+
+def last_line(outcome: StageOutcome) -> str:
+    """The line that says most: the last one that is not DVC's own account of it."""
+    lines = [line for line in (outcome.error or "").splitlines() if line.strip()]
+    own = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
+    return (own or lines or ["it said nothing"])[-1].strip()
 
 
 def verdict_of(stages: tuple[StageOutcome, ...]) -> Literal["ok", "failed", "unchanged"]:

@@ -144,6 +144,8 @@ def _mend_rwlock(workspace: Path) -> Iterator[str]:
 def _runs_since_before(psutil: Any, pid: int, moment: float) -> bool:
     """The process of an entry still runs. One that started after the file was last written only has its number."""
     try:
-        return psutil.Process(pid).create_time() <= moment
+        process = psutil.Process(pid)
+        # In a container without an init a dead process stays as a zombie that nobody reaps.
+        return process.create_time() <= moment and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -15,13 +15,13 @@ from flows.environment import DEFAULTS
 
 
 @contextmanager
-def prefect_server(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A server on a free port of loopback: its URL and its process."""
+def prefect_server(home: Path, **settings: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A server on a free port of loopback: its URL and its process. settings: more of its environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, **DEFAULTS, "PREFECT_HOME": str(home)}
+    environment = {**os.environ, **DEFAULTS, **settings, "PREFECT_HOME": str(home)}
     environment.pop("PREFECT_API_URL", None)
     with (home / "server.log").open("wb") as log:
         server = subprocess.Popen(
