@@ -166,6 +166,7 @@ def _message(title: str, reasons: dict[str, str], run: str, inputs: list[str]) -
 @contextmanager
 def _kept(main: Path, tree: Path, run: str) -> Iterator[None]:
     """Whatever becomes of the run, keep the gate's report and the stages' verdicts of the worktree that goes."""
+    (tree / GATE).unlink(missing_ok=True)  # the last promotion's, which would look like this run's
     try:
         yield
     finally:

@@ -52,6 +52,7 @@ def test_a_second_retrain_says_unchanged_in_seconds_and_trains_nothing(toy: Toy)
     assert outcome.verdict == "unchanged"
     assert "data, params, code and environment are those of" in outcome.reason
     assert outcome.seconds < 5
+    assert [path.name for path in (toy.path / ".stroma/retrains" / outcome.run).iterdir()] == ["outcome.json"]
     assert toy.state() == before
     assert toy.champion().version == "v1.0.0"
 
