@@ -109,7 +109,7 @@ def test_the_report_is_linked_only_where_its_address_is_known(reported: Path, mo
 
 def test_metrics_are_held_against_what_was_promoted_last(reported: Path) -> None:
     workspace = toy.twin(reported, "promoted")
-    assert "HEAD, because no model was promoted yet" in artifacts.metrics_diff(workspace)
+    assert "HEAD (no model was promoted yet)" in artifacts.metrics_diff(workspace)
     toy.git(workspace, "tag", "champion-binary@v1.0.0")
     assert artifacts.last_promoted(workspace) == "champion-binary@v1.0.0"
     toy.git(workspace, "tag", "champion-binary#prod#1")

@@ -37,7 +37,9 @@ def test_the_lock_says_who_holds_the_workspace_and_nobody_afterwards(tmp_path: P
 
 
 def test_a_second_run_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
-    refused = pytest.raises(FlowError, match=rf"taken by run run-1 \(pid {os.getpid()} on .*, since 20.*--no-wait")
+    refused = pytest.raises(
+        FlowError, match=rf"taken by run run-1 \(pid {os.getpid()} on .*, since 20.*; run again when it has ended"
+    )
     with claimed(tmp_path, "run-1", False, never), refused, claimed(tmp_path, "run-2", False, never):
         pass
 

@@ -61,9 +61,9 @@ def dvc(folder: Path, *words: str, status: int = 0) -> str:
 
 
 def stroma(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """The command line in a process of its own, as a user starts it."""
+    """The command line in a process of its own, as a user starts it: with Ctrl-C heard, however these tests run."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "flows", *words],
+        ["env", "--default-signal=INT", sys.executable, "-P", "-m", "flows", *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
