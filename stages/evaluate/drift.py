@@ -27,7 +27,7 @@ def work(params: Params, batch: str) -> str:
     from stages.contracts.index import index_path, read_index
     from stages.contracts.tables import read_table
     from stages.evaluate.appearance import appearance
-    from stages.evaluate.outlook import overall, readable, source_outlook, table
+    from stages.evaluate.outlook import overall, readable, source_outlook, table, thinned
     from stages.evaluate.reference import judge
     from stages.evaluate.shift import Population
 
@@ -41,11 +41,12 @@ def work(params: Params, batch: str) -> str:
     new = _unknown(read_table(data / "manifest.parquet"), read_table(Path("data/manifest.parquet"), IDENTITY))
     sources = {}
     for source, rows in new.groupby("source", sort=True):
-        images, reference = readable(rows), train[train["source"] == source]
+        images, reference = thinned(readable(rows)), thinned(train[train["source"] == source])
         populations = [Population(appearance(reference), reference["case_id"], appearance(images))]
-        if source in by.record.sources and len(images) >= knobs.least_images:
+        if source in by.record.sources and len(readable(rows)) >= knobs.least_images:
             output = by.output(images, str(source), data / "pixels" / f"{source}.npy", batch_size)
-            populations.append(Population(*by.reference(str(source)), output))
+            known = thinned(by.predictions[by.predictions["source"] == source])
+            populations.append(Population(by.decided(known, str(source)), known["case_id"], output))
         sources[str(source)] = source_outlook(rows, populations, knobs)
     report = {"data": metadata["data"], "model": by.name, "verdict": overall(sources), "sources": sources}
     write_json(report, REPORT)

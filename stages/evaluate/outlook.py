@@ -11,6 +11,9 @@ from stages.evaluate.shift import Limits, Population, Shift, shifts
 LEAST_REFERENCE_CASES = 8
 """Groups of cases are compared with the others; of fewer cases there are too few groups to tell what chance does."""
 
+MOST_OF_A_CASE = 50
+"""Images of one case that are compared. Cases are the units; more images of one say little more about a batch."""
+
 TOO_FEW = "too few images"
 
 
@@ -19,14 +22,25 @@ def readable(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["decode_error"].isna() & rows["pixel_row"].notna()].reset_index(drop=True)
 
 
+def thinned(rows: pd.DataFrame) -> pd.DataFrame:
+    """At most MOST_OF_A_CASE rows of each case, evenly spaced in their order, renumbered.
+
+    Else a few cases of thousands of patches are the whole batch, and what is seen is how two cases differ.
+    """
+    place = rows.groupby("case_id").cumcount()
+    size = rows.groupby("case_id")["case_id"].transform("size")
+    most = size.clip(upper=MOST_OF_A_CASE)
+    return rows[(place + 1) * most // size > place * most // size].reset_index(drop=True)
+
+
 def source_outlook(rows: pd.DataFrame, populations: list[Population], knobs: DriftParams) -> dict[str, Any]:
     """What reports say of one source: verdict, reason, counts, and every statistic with its limit.
 
-    rows: manifest rows of the new images. populations: what is compared; one whose reference has too few cases is left
-    out.
+    rows: manifest rows of the new images. populations: what is compared, of `thinned` rows; one whose reference has too
+    few cases is left out.
     """
     images = readable(rows)
-    sizes = images.groupby("case_id").size().to_numpy()
+    sizes = thinned(images).groupby("case_id").size().to_numpy()
     unreadable, least = 1 - len(images) / len(rows), knobs.least_images
     compared = [one for one in populations if one.case.nunique() >= LEAST_REFERENCE_CASES]
     found: list[Shift] = []

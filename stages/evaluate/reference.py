@@ -25,11 +25,10 @@ class Judge:
     operating: OperatingPoint
     predictions: pd.DataFrame
 
-    def reference(self, source: str) -> tuple[pd.DataFrame, pd.Series]:
-        """Its output on val and test, and their case ids. Not on train, of which a model is surer than of new cases."""
-        rows = self.predictions[self.predictions["source"] == source]
-        probability = rows[[f"probability_{name}" for name in self.record.class_names]].to_numpy()
-        return self._output(probability, source), rows["case_id"]
+    def decided(self, predictions: pd.DataFrame, source: str) -> pd.DataFrame:
+        """Its output as `predictions` of one source hold it: of val and test, not of train, of which it is surer."""
+        probability = predictions[[f"probability_{name}" for name in self.record.class_names]].to_numpy()
+        return self._output(probability, source)
 
     def output(self, rows: pd.DataFrame, source: str, store: Path, batch_size: int) -> pd.DataFrame:
         """Its output on manifest rows with pixels in `store`, in their order. rows: index 0..n-1."""

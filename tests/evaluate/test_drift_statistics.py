@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
+from stages.evaluate.outlook import MOST_OF_A_CASE, thinned
 from stages.evaluate.shift import Feature, Limits, Population, chance_limits, psi, shifts
 
 
@@ -74,3 +77,11 @@ def test_limits_of_many_statistics_are_exceeded_together_as_often_as_asked() -> 
     drawn = np.random.default_rng(6).normal(0, 1, (4000, 20))
     edge = chance_limits(drawn[:2000], 0.05)
     assert (drawn[2000:] > edge).any(axis=1).mean() == pytest.approx(0.05, abs=0.02)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_a_large_case_gives_as_many_rows_as_any_other(sizes: list[int]) -> None:
+    rows = pd.DataFrame({"case_id": np.repeat(np.arange(len(sizes)), sizes)})
+    kept = thinned(rows).groupby("case_id").size()
+    assert kept.tolist() == [min(size, MOST_OF_A_CASE) for size in sizes]
