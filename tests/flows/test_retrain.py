@@ -149,7 +149,7 @@ def test_a_stage_that_fails_fails_the_retrain_and_leaves_nothing(toy: Toy) -> No
         toy.retrain()
     assert (toy.state(), toy.git("for-each-ref")) == (before, refs)
     assert toy.worktrees() == []
-    [outcome] = [json.loads(path.read_text()) for path in (toy.path / ".stroma/retrains").glob("*/outcome.json")][-1:]
+    outcome = json.loads(sorted((toy.path / ".stroma/retrains").glob("*/outcome.json"))[-1].read_text())
     assert "train@small" in outcome["reason"]
 
 
