@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from flows.graph import Plan, opened
 
 PENDING = Path(".stroma/lock_order.json")
@@ -25,13 +27,6 @@ def stage_entry(workspace: Path, plan: Plan, name: str) -> tuple[Outputs | None,
         return _of(read_entries(workspace / plan.lock_files[name]), name)
 
 
-def all_entries(workspace: Path, plan: Plan) -> dict[str, tuple[Outputs | None, int | None]]:
-    """The same for every stage of the plan, read at once."""
-    with opened(workspace):
-        read = {file: read_entries(workspace / file) for file in set(plan.lock_files.values())}
-    return {name: _of(read[file], name) for name, file in plan.lock_files.items()}
-
-
 def _of(entries: Mapping[str, Any], name: str) -> tuple[Outputs | None, int | None]:
     entry = entries.get(_key(name))
     if entry is None:
@@ -48,19 +43,25 @@ def _key(name: str) -> str:
 
 def read_entries(path: Path) -> dict[str, Any]:
     """The entries of a dvc.lock in their order; empty where there is no file."""
-    from dvc.utils.serialize import load_yaml
-
-    return load_yaml(str(path)).get("stages", {}) if path.exists() else {}
+    return (parsed(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.exists() else {}
 
 
-def remember_order(workspace: Path, plan: Plan) -> None:
-    """Note the order of the entries before a run. What a killed run left noted stays: its order is the older one."""
+def parsed(text: str) -> Any:
+    """The content of a dvc.lock. DVC's own parser takes 0.1 s for 50 stages, libyaml a hundredth of it."""
+    return yaml.load(text, yaml.CSafeLoader)
+
+
+def before_run(workspace: Path, plan: Plan) -> dict[str, tuple[Outputs | None, int | None]]:
+    """What dvc.lock holds of every stage; the order of the entries is noted.
+
+    What a killed run left noted stays: its order is the older one.
+    """
     path = workspace / PENDING
     known = json.loads(path.read_text()) if path.exists() else {}
     with opened(workspace):
-        for file in sorted(set(plan.lock_files.values())):
-            known.setdefault(file, list(read_entries(workspace / file)))
-    path.write_text(json.dumps(known))
+        read = {file: read_entries(workspace / file) for file in sorted(set(plan.lock_files.values()))}
+    path.write_text(json.dumps({**{file: list(entries) for file, entries in read.items()}, **known}))
+    return {name: _of(read[file], name) for name, file in plan.lock_files.items()}
 
 
 def restore_order(workspace: Path, plan: Plan) -> None:

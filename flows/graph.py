@@ -73,7 +73,10 @@ def read_plan(workspace: Path, targets: Sequence[str] = ()) -> Plan:
         from dvc.repo.reproduce import get_active_graph, plan_repro
 
         graph = get_active_graph(repo.index.graph)
-        stages = [stage for target in targets or (PROJECT_FILE,) for stage in _found(repo, workspace, target)]
+        if targets:
+            stages = [stage for target in targets for stage in _found(repo, workspace, target)]
+        else:
+            stages = [stage for stage in repo.index.stages if stage.path == str(workspace / PROJECT_FILE)]
         steps = plan_repro(graph, list(dict.fromkeys(stages)))
         nodes = {}
         for stage in steps:

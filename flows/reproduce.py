@@ -27,6 +27,7 @@ from flows.summary import StageOutcome, Summary, last_line, verdict_of
 from flows.workspace import claimed, mend
 
 CHECK_TIMEOUT_S = 120
+Entries = dict[str, tuple[dvclock.Outputs | None, int | None]]
 STOP_TIMEOUT_S = 15.0
 """How long a stopped stage is waited for; the supervisor's three signals take at most 7 s."""
 
@@ -132,11 +133,11 @@ def _run(root: Path, targets: list[str], workers: int | None, flags: tuple[str, 
     plan = read_plan(root, targets)
     schedule = Schedule(plan, workers or default_workers(root), "--force" in flags, fail_fast)
     logger.info("%d stages, %d at once", len(plan.nodes), schedule.workers)
-    dvclock.remember_order(root, plan)
+    entries = dvclock.before_run(root, plan)
     board = Board(len(plan.nodes), logger)
     stage.hold(root)
     try:
-        _drive(schedule, Job(root, plan, flags, os.getpid()), board)
+        _drive(schedule, Job(root, plan, flags, os.getpid()), entries, board)
     finally:
         stage.let_go(root)
         dvclock.restore_order(root, plan)
@@ -156,11 +157,10 @@ def _run(root: Path, targets: list[str], workers: int | None, flags: tuple[str, 
     return summary
 
 
-def _drive(schedule: Schedule, job: Job, board: Board) -> None:
+def _drive(schedule: Schedule, job: Job, entries: Entries, board: Board) -> None:
     """Submit each stage when its upstream is done, until none is left. An interruption stops those that run."""
     done: queue.SimpleQueue[PrefectFuture[Any]] = queue.SimpleQueue()
     futures: dict[str, PrefectFuture[Any]] = {}
-    entries = dvclock.all_entries(job.workspace, job.plan)
 
     def take(future: PrefectFuture[Any]) -> None:
         ended = future.result(raise_on_failure=False)
@@ -198,7 +198,7 @@ def _submit(
     node: Node,
     schedule: Schedule,
     job: Job,
-    entries: dict[str, tuple[dvclock.Outputs | None, int | None]],
+    entries: Entries,
     futures: dict[str, PrefectFuture[Any]],
 ) -> PrefectFuture[Any]:
     """Start the task of a stage. Its upstream is done; naming it draws the edges of the graph in the UI."""

@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from flows.dvclock import parsed
 from flows.errors import FlowError
 
 LOCK = Path(".stroma/lock")
@@ -105,12 +108,11 @@ def _is_lock_file(text: str) -> bool:
     Cut between two lines it may still be that; then DVC restores or runs the stages that are missing: no harm done.
     """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
     from voluptuous import Invalid
 
     try:
-        COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, str(LOCK_FILE)))
-    except (YAMLFileCorruptedError, Invalid):
+        COMPILED_LOCKFILE_SCHEMA(parsed(text) or {})
+    except (yaml.YAMLError, Invalid):
         return False
     return text.endswith("\n")
 

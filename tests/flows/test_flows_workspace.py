@@ -157,13 +157,13 @@ def test_an_entry_of_a_living_process_is_left_alone(chain: Path) -> None:
 def test_the_order_of_a_run_that_was_killed_is_put_right_by_the_next(chain: Path) -> None:
     plan = read_plan(chain)
     (chain / ".stroma").mkdir(exist_ok=True)
-    dvclock.remember_order(chain, plan)  # the killed run: nothing in dvc.lock before it
+    dvclock.before_run(chain, plan)  # the killed run: nothing in dvc.lock before it
     toy.dvc(chain, "repro")
     right = (chain / "dvc.lock").read_bytes()
     head, a, b = right.decode().partition("  a:")[0], right.decode().partition("  a:")[2], ""
     a, b = a.split("  b:")
     (chain / "dvc.lock").write_text(f"{head}  b:{b}  a:{a}")
-    dvclock.remember_order(chain, plan)  # the next run
+    dvclock.before_run(chain, plan)  # the next run
     dvclock.restore_order(chain, plan)
     assert (chain / "dvc.lock").read_bytes() == right
     assert not (chain / dvclock.PENDING).exists()
