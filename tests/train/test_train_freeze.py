@@ -48,7 +48,7 @@ def test_a_later_phase_thaws_what_an_earlier_one_froze(small: torch.nn.Module) -
 
 
 def test_a_name_that_is_no_part_names_the_nearest(small: torch.nn.Module) -> None:
-    with pytest.raises(StageError, match="'block.2' holds no layer.*blocks.2"):
+    with pytest.raises(StageError, match=r"'block\.2' holds no layer.*blocks\.2"):
         freeze(small, "block.2")
 
 
