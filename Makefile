@@ -35,6 +35,7 @@ bench: .venv/made  ## speed and memory against the peers, at full scale (about h
 	@python -m benchmarks.ingest
 	@python -m benchmarks.batches
 	@python -m benchmarks.noop
+	@python -m benchmarks.frozen
 
 .venv/made: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'

@@ -47,6 +47,7 @@ def work(params: Params, name: str) -> str:
         init_missing=profile.init_missing,
         data=metadata["data"],
         index_sha256=sha256_of(index),
+        features_gb=profile.features_gb,
         parent=parent,
     )
     stores = {source: open_pixels(Path("data/pixels") / f"{source}.npy") for source in recipe.sources}
@@ -67,6 +68,7 @@ def closing(trained: "Trained") -> str:
         f"val AUROC {'undefined' if auroc is None else f'{auroc:.3f}'}",
         f"{trained.images_per_s:,.0f} images/s",
         f"{record.trained_parameters / 1e6:,.2f} of {record.parameters / 1e6:,.2f} M parameters trained",
+        *trained.said,
         *record.notes,
     ]
     if record.missing_sources:

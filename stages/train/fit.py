@@ -6,13 +6,14 @@ the same bytes.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from stages.contracts.errors import StageError
 from stages.contracts.progress import Progress
@@ -21,16 +22,17 @@ from stages.train.checkpoint import Checkpoint
 from stages.train.choices import Phase
 from stages.train.figures import figures
 from stages.train.freeze import train_mode
+from stages.train.front import VAL_BATCH, Front
 from stages.train.losses import loss_of
 from stages.train.optimize import learning_rate
 from stages.train.params import Recipe, stretches
-from stages.train.sampling import chances, class_weights, epoch_batches, generator
+from stages.train.prefix import cut
+from stages.train.sampling import chances, class_weights, epoch_batches, generator, steps_per_epoch
 from stages.train.session import Session, State
-from stages.train.step import Step, in_memory
+from stages.train.step import Step, in_memory, moment
 from stages.train.weights import StartModel, reestimate_batchnorm
 
 CHECKPOINT_EVERY_S = 60.0
-VAL_BATCH = 256
 BATCHNORM_IMAGES = 2048
 """Enough for means over a few hundred thousand places of every map; a second or two."""
 SHOW_LOSS_EVERY = 10
@@ -46,21 +48,24 @@ class Fitted:
     state: State
     images_per_s: float
     """Training images over the time of this run, validation included; what was resumed does not count."""
+    said: list[str]
+    """What became of the features of frozen parts, for the log: it changes the time, not the result."""
 
 
 def fit(
-    fabric: Fabric, start: StartModel, recipe: Recipe, checkpoint: Checkpoint, *, train: Batches, val: Batches
-) -> Fitted:
+    fabric: Fabric, start: StartModel, recipe: Recipe, checkpoint: Checkpoint, *, train: Batches, val: Batches,
+    features_gb: float,
+) -> Fitted:  # fmt: skip
     """Train from `start` on `train` as `recipe` says, choosing the epoch on `val`.
 
-    checkpoint: taken up if it holds one, replaced every minute and after every epoch. Raises StageError where the loss
-    is no longer a number.
+    checkpoint: taken up if it holds one, replaced every minute and after every epoch. features_gb: most memory for
+    features of frozen parts. Raises StageError where the loss is no longer a number.
     """
     corpus = train.corpus
     chance = chances(corpus.source, corpus.target, corpus.case, recipe.sampler)
     weight = class_weights(chance, corpus.target, start.model.num_classes)
     weight = weight if recipe.class_weights else np.ones_like(weight)
-    step = Step(fabric, recipe, train, loss_of(recipe, torch.from_numpy(weight).to(fabric.device)), weight)
+    step = Step(loss_of(recipe, torch.from_numpy(weight).to(fabric.device)), weight)
     phases = stretches(recipe)
     session = Session(fabric, start.model, recipe, checkpoint)
     session.resume(phases)
@@ -69,28 +74,50 @@ def fit(
         reestimate_batchnorm(start.model, lambda: _show_tissue(session.model, train, recipe))
     session.average_from_here()
 
+    said: list[str] = []
+    front: Front | None = None
     epochs = sum(phase.epochs for phase in phases[state.phase :]) - state.phase_epoch
     started = time.monotonic()
     with Progress(recipe.arch, epochs * len(corpus) - state.shown, "images") as progress:
         while state.phase < len(phases):
             phase = phases[state.phase]
             session.enter(phase)
-            epoch = _train_epoch(session, step, phase, chance, progress)
+            if front is None:
+                front = _front(session, phase, train, val, features_gb)
+                said += [front.said] if front.said else []
+            epoch = _train_epoch(session, front, step, phase, chance=chance, progress=progress)
             with session.averaged():
-                found = figures(predict(session.model, val), val.corpus.target, val.corpus.source, weight)
+                found = figures(front.predict(session.model), val.corpus.target, val.corpus.source, weight)
                 session.note(epoch, found)
             if state.phase_epoch == phase.epochs or (recipe.patience and state.waited >= recipe.patience):
                 session.leave()
+                front = None
             session.save()
-    return Fitted(session.best_weights, state, progress.done / max(time.monotonic() - started, 1e-9))
+    return Fitted(session.best_weights, state, progress.done / max(time.monotonic() - started, 1e-9), said)
+
+
+def _front(session: Session, phase: Phase, train: Batches, val: Batches, features_gb: float) -> Front:
+    """Cut off what the phase freezes before all that it trains, and keep its features where they fit."""
+    recipe, state, count = session.recipe, session.state, len(train.corpus)
+    largest = -(-count // steps_per_epoch(count, recipe.batch_size))
+    prefix = None
+    if phase.freeze != 0 and not recipe.compile:
+        train_mode(session.module)
+        some = np.arange(-(-largest // state.parts))
+        prefix = cut(session.fabric, session.module, session.model, train(some)[0])
+    front = Front(train, val, prefix, largest, state.parts)
+    front.keep_features(recipe, phase.epochs - state.phase_epoch, features_gb)
+    return front
 
 
 def _train_epoch(
-    session: Session, step: Step, phase: Phase, chance: np.ndarray, progress: Progress
+    session: Session, front: Front, step: Step, phase: Phase, *, chance: np.ndarray, progress: Progress
 ) -> dict[str, float | None]:
     """Do the steps of the present epoch that are still to be done; its mean loss, accuracy and last learning rate."""
-    state, recipe = session.state, step.recipe
+    state, recipe = session.state, session.recipe
     batches = epoch_batches(chance, recipe.sampler, recipe.batch_size, generator(recipe.seed, state.epoch, -1))
+    moments = [moment(recipe, state.epoch, number, len(batch)) for number, batch in enumerate(batches)]
+    front.prepare(batches[state.step :], [at.draws.view for at in moments[state.step :]])
     sums = torch.tensor([state.loss_sum, state.hits], dtype=torch.float64, device=session.fabric.device)
     saved = time.monotonic()
     train_mode(session.module)
@@ -99,10 +126,7 @@ def _train_epoch(
         for group in session.optimizer.param_groups:
             group["lr"] = learning_rate(phase, state.phase_epoch, state.step, len(batches))
 
-        def attempt(parts: int, positions: np.ndarray = positions) -> torch.Tensor:
-            moment = generator(recipe.seed, state.epoch, state.step)
-            return step.take(session.model, session.optimizer, positions, moment, parts)
-
+        attempt = partial(step.take, session, front, positions, moments[state.step])
         found, state.parts = in_memory(attempt, state.parts, len(positions))
         session.moved()
 
@@ -126,18 +150,7 @@ def _train_epoch(
     }
 
 
-def predict(model: Callable[[torch.Tensor], torch.Tensor], batches: Batches) -> np.ndarray:
-    """Logits of every image of the corpus, in its order: float32 (n, classes). Sets the model to eval mode."""
-    model.eval()
-    places = np.arange(len(batches.corpus))
-    with torch.inference_mode():
-        parts = [
-            model(batches(places[at : at + VAL_BATCH])[0]).float().cpu() for at in range(0, len(places), VAL_BATCH)
-        ]
-    return torch.cat(parts).numpy()
-
-
-def _show_tissue(model: Callable[[torch.Tensor], torch.Tensor], train: Batches, recipe: Recipe) -> None:
+def _show_tissue(model: nn.Module, train: Batches, recipe: Recipe) -> None:
     """Run the model over some training images as they are, an even choice of all."""
     count = len(train.corpus)
     chosen = generator(recipe.seed, 0, -1).permutation(count)[:BATCHNORM_IMAGES]

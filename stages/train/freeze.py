@@ -31,6 +31,17 @@ def train_mode(model: nn.Module) -> None:
             module.eval()
 
 
+def frozen_state(model: nn.Module) -> list[str]:
+    """Names of the weights and statistics that do not move while the model trains."""
+    names = []
+    for name, module in model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(weight.requires_grad for weight in own):
+            held = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            names += [f"{name}.{key}".lstrip(".") for key, _ in held]
+    return names
+
+
 def counted(model: nn.Module) -> tuple[int, int]:
     """Number of weights that train, and of all."""
     sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]

@@ -1,6 +1,6 @@
 """How weights move: the optimizer, its rate at each step, and the moving average of the weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import cos, pi
 
@@ -78,6 +78,12 @@ class MovingAverage:
         self.steps = steps
         for name, value in self.tensors.items():
             value.copy_(tensors[name])
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Let the average of these be what they are: they will not move."""
+        for name in names:
+            if name in self.tensors:
+                self.tensors[name].copy_(self._live[name])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

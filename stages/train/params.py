@@ -183,6 +183,8 @@ class TrainProfile(Section):
     init_missing: InitMissing
     epochs: PositiveInt | None = None
     """Instead of each recipe's own; null keeps it. A recipe's `budget` goes before."""
+    features_gb: Annotated[float, Field(ge=0)] = 4.0
+    """Most memory for the features of frozen parts, which are then computed once; 10^9 bytes."""
 
 
 def within_budget(recipe: Recipe, profile: Profile, common: TrainProfile) -> Recipe:

@@ -9,7 +9,7 @@ from torch import nn
 
 from stages.train.checkpoint import Checkpoint
 from stages.train.choices import Phase
-from stages.train.freeze import counted, freeze
+from stages.train.freeze import counted, freeze, frozen_state
 from stages.train.optimize import MovingAverage, make_optimizer
 from stages.train.params import Recipe
 
@@ -82,6 +82,7 @@ class Session:
         if self.optimizer is not None:
             return
         freeze(self.module, phase.freeze)
+        self._settle_average()
         self.state.trained = max(self.state.trained, counted(self.module)[0])
         run = torch.compile(self.module) if self.recipe.compile else self.module
         self.model, self.optimizer = self.fabric.setup(run, make_optimizer(self.module, self.recipe))
@@ -97,6 +98,12 @@ class Session:
             self.average = MovingAverage(self.module, self.recipe.ema)
             if self._average:
                 self.average.load(*self._average)
+            self._settle_average()
+
+    def _settle_average(self) -> None:
+        """Frozen weights are their own average: their features must not drift from one epoch to the next."""
+        if self.average:
+            self.average.settle(frozen_state(self.module))
 
     def moved(self) -> None:
         """A step was taken."""

@@ -43,6 +43,8 @@ class Surroundings:
     data: str
     """"demo", "real sample" or "full"."""
     index_sha256: str
+    features_gb: float
+    """Most memory for features of frozen parts; it changes the time that a training takes, not its result."""
     parent: ModelRecord | None = None
     """Of the recipe whose weights are taken, if it is to start from one."""
 
@@ -57,6 +59,8 @@ class Trained:
     curves: list[dict[str, float | None]]
     images_per_s: float
     checkpoint: Checkpoint
+    said: list[str]
+    """For the log."""
 
 
 def usable_sources(rows: pd.DataFrame, recipe: Recipe) -> list[str]:
@@ -98,10 +102,11 @@ def train_recipe(recipe: Recipe, rows: pd.DataFrame, stores: Mapping[str, np.nda
         checkpoint,
         train=batches(train, recipe.augment),
         val=batches(val, Augment()),
+        features_gb=around.features_gb,
     )
     start.model.load_state_dict(fitted.weights)
     record = _record(recipe, around, start, fitted, parts=(train, val), untrained=untrained)
-    return Trained(start.model, record, fitted.state.curves, fitted.images_per_s, checkpoint)
+    return Trained(start.model, record, fitted.state.curves, fitted.images_per_s, checkpoint, fitted.said)
 
 
 def settle(threads: int) -> None:
