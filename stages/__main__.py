@@ -2,7 +2,7 @@
 
 Each room checks its own section when it is entered; this looks at every section at once, so that a typo in the last
 one does not wait for the first stage to finish, and at what only the whole can tell: keys that no room owns, recipes
-whose protocol is not built, recipes that start from a model that nobody makes.
+whose protocol is not built, names of recipes that there are not, recipes that start from a model that nobody makes.
 """
 
 import importlib
@@ -38,7 +38,11 @@ def faults(params: Params) -> list[str]:
                 section(params, key, model)
         except StageError as error:
             found += str(error).splitlines()
-    return list(dict.fromkeys(found)) or [*_mismatched_protocols(params), *_lost_starts(params)]
+    return list(dict.fromkeys(found)) or [
+        *_mismatched_protocols(params),
+        *_unknown_recipes(params),
+        *_lost_starts(params),
+    ]
 
 
 def _expand(params: Params, pattern: str) -> list[str]:
@@ -93,6 +97,14 @@ def _lost_starts(params: Params) -> Iterator[str]:
             parent = parents[parent]
         if parent == name:
             yield f"{where}: {' starts from '.join([*seen, name])}; let one of them start from weights"
+
+
+def _unknown_recipes(params: Params) -> Iterator[str]:
+    recipes = list(params["recipes"])
+    named = [("retrain.recipes", name) for name in params["retrain"]["recipes"]]
+    for key, name in [*named, ("drift.recipe", params["drift"]["recipe"])]:
+        if name not in recipes:
+            yield f"params.yaml: {key} names {name!r}, which is no recipe{nearest(name, recipes)}"
 
 
 def main(words: list[str]) -> int:

@@ -1,6 +1,7 @@
-"""What all tests share: the repository's root, and where the real images lie if they are here."""
+"""What all tests share: the repository's root, where the real images lie if they are here, and a Prefect server."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,24 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Prefect server for all tests of the flows: starting one takes seconds."""
+    from loopback_prefect import prefect_server
+
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as (url, _):
+        yield url
+
+
+@pytest.fixture
+def told(prefect_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """Flows of this process and of its children report to the server of the session."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("PREFECT_API_URL", prefect_url)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    with temporary_settings({PREFECT_API_URL: prefect_url}):
+        yield prefect_url

@@ -57,6 +57,11 @@ def set_key(params: dict[str, Any], key: str, value: Any) -> None:
         ("index.gap", -1, "index.gap"),
         ("threads", "many", "threads = 'many'"),
         ("profiles.local.idc", 7, "profiles.local.idc"),
+        ("retrain.recipes", ["mobilnetv2"], "did you mean 'mobilenetv2'?"),
+        ("drift.recipe", "mobilenetv22", "did you mean 'mobilenetv2'?"),
+        ("gate.margin", 2, "gate.margin = 2"),
+        ("gate.floor.binary.sensitivity", 1.5, "less than or equal to 1"),
+        ("drift.false_alarm", 0.0001, "take more"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(params: dict[str, Any], key: str, value: Any, said: str) -> None:

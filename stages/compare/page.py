@@ -71,12 +71,13 @@ def rendered(findings: Findings, table: pd.DataFrame) -> str:
 
 
 def _cards(findings: Findings) -> list[tuple[str, str]]:
-    """The few facts at the top: number and what it counts."""
+    """The few facts at the top: number and what it counts. Cases that were also trained on do not count as test."""
     results, rows = findings.results, findings.validation["rows"]
+    sound = [result for result in results if not shared_cases(findings, result)]
     ran = sum(isinstance(result.record, ModelRecord) for result in results)
     cards = [(f"{ran} of {len(results)}", "recipes run"), (f"{rows['validated']:,}", "images validated")]
     for source, name in NAMES.items():
-        counts = [result.score(source, "accuracy", field="n_cases") for result in results]
+        counts = [result.score(source, "accuracy", field="n_cases") for result in sound]
         most = max((count for count in counts if count is not None), default=None)
         cards.append((f"{most:,.0f}" if most is not None else "none", f"{name} cases in test"))
     return cards
@@ -93,7 +94,7 @@ def _overview(findings: Findings) -> list[Figure]:
                 leaks = f" ({LEAKS})" if shared_cases(findings, result) else ""
                 lines[f"{result.recipe}{leaks}"] = points
         if lines:
-            title = f"ROC, {name} test by image ({findings.data})"
+            title = f"ROC, {name} by image ({findings.data})"
             figures.append(Figure(drawings.roc(lines, title), f"{title}: {', '.join(lines)}"))
     return figures
 

@@ -1,4 +1,4 @@
-"""The door of every stage: `python -m stages.<room> [name]`.
+"""The door of every stage: `python -m stages.<room> [name]`, and of a room's other doors, `stages.<room>.<door>`.
 
 It reads params.yaml, holds the numeric libraries to the number of threads that params allow, speaks the first and the
 last line, turns expected errors into one line and exit status 1, and leaves one record of the run in .stroma/runs/.
@@ -26,8 +26,8 @@ RUNS = Path(".stroma/runs")
 def enter(stage: str, work: Callable[..., str], argument: str | None = None) -> None:
     """Run `work(params)`, or `work(params, value)` where the stage takes one `argument`, and exit with its status.
 
-    stage: the room's name as in dvc.yaml. work returns one sentence that says what was made. argument: what the one
-    command-line word means ("recipe", "protocol", "source"); None if the stage takes none.
+    stage: the room's name as in dvc.yaml, or `<room>.<door>`. work returns one sentence that says what was made.
+    argument: what the one command-line word means ("recipe", "protocol", "batch"); None if the stage takes none.
     """
     words = sys.argv[1:]
     if len(words) != (argument is not None) or words[:1] in (["-h"], ["--help"]):
@@ -99,7 +99,8 @@ def _record(name: str, started: datetime, seconds: float, status: int, said: str
         "pid": os.getpid(),
     }
     try:
-        write_json(record, RUNS / f"{started:%Y%m%dT%H%M%S.%f}-{name}-{os.getpid()}.json")
+        # The word may be a path.
+        write_json(record, RUNS / f"{started:%Y%m%dT%H%M%S.%f}-{name.replace('/', '-')}-{os.getpid()}.json")
     except OSError as error:
         print(f"{name}: the run record could not be written: {error}", file=sys.stderr)
 

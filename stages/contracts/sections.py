@@ -57,6 +57,14 @@ def section(params: Params, key: str, model: type[T] | Any) -> T:
         raise StageError("\n".join(_fault(key, fault, model) for fault in error.errors())) from None
 
 
+def params_root(environment: Mapping[str, str]) -> Path:
+    """The folder from which relative paths in params.yaml are meant: this one, or $STROMA_ROOT where it is set.
+
+    A retrain runs in a worktree of its own and sets it to the checkout that the worktree was made from.
+    """
+    return Path(environment.get("STROMA_ROOT", ""))
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A clause that names what `name` may have meant and what is allowed; empty if nothing is known."""
     if not known:

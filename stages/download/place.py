@@ -4,11 +4,12 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stages.contracts.errors import StageError
 from stages.contracts.files import appearing, sha256_of, write_json
-from stages.contracts.sections import Params, Profile, section
+from stages.contracts.sections import Params, Profile, params_root, section
+from stages.download.fingerprint import Fingerprint
 from stages.download.params import SECTIONS, DrawnBreakhis, DrawnIdc, Published
 from stages.download.store import archives_folder, digest_of
 
@@ -32,16 +33,21 @@ class Source:
 
 def place(params: Params, source: str) -> str:
     """Make data/raw/<source>/ for the profile of `params`; returns the sentence that the stage closes with."""
-    profile = section(params, "profile", Profile)
-    key = f"profiles.{profile}.{source}"
-    if key not in SECTIONS:
-        raise StageError(f"there is no source '{source}'; expected idc or breakhis")
-    value = section(params, key, SECTIONS[key])
+    profile, _, value = sought(params, source)
     with appearing(RAW / source) as folder:
         folder.mkdir()
         record = _LAYERS[profile](source, value, folder)
         write_json(asdict(record), folder / "source.json")
     return _closing(record)
+
+
+def sought(params: Params, source: str) -> tuple[Profile, str, Any]:
+    """The profile of `params`, and the key and the value under which it says where `source` comes from."""
+    profile = section(params, "profile", Profile)
+    key = f"profiles.{profile}.{source}"
+    if key not in SECTIONS:
+        raise StageError(f"there is no source '{source}'; expected idc or breakhis")
+    return profile, key, section(params, key, SECTIONS[key])
 
 
 def _closing(record: Source) -> str:
@@ -64,7 +70,7 @@ def _link(source: str, value: str | None, folder: Path) -> Source:
     key = f"profiles.local.{source}"
     if value is None:
         return Source(source, "given", False, reason=f"{key} is null")
-    archive = given_archive(key, value, Path(), archives_folder(os.environ))
+    archive = given_archive(key, value, params_root(os.environ), archives_folder(os.environ))
     (folder / archive.name).symlink_to(archive)
     sha256, _ = digest_of(archive, None).finish()
     return Source(source, "given", True, archive.name, size=archive.stat().st_size, sha256=sha256)
@@ -73,7 +79,8 @@ def _link(source: str, value: str | None, folder: Path) -> Source:
 def _fetch(source: str, value: Published, folder: Path) -> Source:
     from stages.download.published import fetch
 
-    archive, known = fetch(source, value, archives_folder(os.environ), os.environ, time.sleep)
+    seen = Fingerprint.read(source)
+    archive, known = fetch(source, value, archives_folder(os.environ), os.environ, time.sleep, seen=seen)
     (folder / archive.name).symlink_to(archive)
     return Source(source, "published", True, archive.name, known.url, value.licence, known.size, known.sha256)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stages.contracts.errors import StageError
+from stages.download.fingerprint import Fingerprint
 from stages.download.params import Published
 from stages.download.store import Known, is_archive, know, locked
 from stages.download.transfer import Partial, Refusal, download
@@ -14,15 +15,24 @@ KAGGLE = "www.kaggle.com"
 
 
 def fetch(
-    source: str, wanted: Published, store: Path, environment: Mapping[str, str], wait: Callable[[float], None]
+    source: str,
+    wanted: Published,
+    store: Path,
+    environment: Mapping[str, str],
+    wait: Callable[[float], None],
+    *,
+    seen: Fingerprint | None = None,
 ) -> tuple[Path, Known]:
-    """The archive's path in the folder `store`, and what is known of it; fetched only if it is not there yet.
+    """The archive's path below the folder `store`, and what is known of it; fetched only if it is not there yet.
 
-    environment: where Kaggle's credentials are looked for. wait: sleeps so many seconds between two attempts. Raises
-    StageError where no URL gives it, or where what came differs from what `wanted` expects.
+    environment: where Kaggle's credentials are looked for. wait: sleeps so many seconds between two attempts. seen: how
+    the publisher's archive was last seen; one that was fetched before it changed stays, and the new one is fetched
+    beside it, so that an older commit still finds its own. Raises StageError where no URL gives it, or where what came
+    differs from what `wanted` expects.
     """
-    archive = store / wanted.file
     slice_bytes = wanted.slices.bytes if wanted.slices else None
+    store = _home(wanted, store, seen, slice_bytes)
+    archive = store / wanted.file
     with locked(archive):
         for path in (archive, _mismatch(archive)):
             known = know(path, _record(path), slice_bytes)
@@ -39,6 +49,21 @@ def fetch(
             known = Known.of(partial.path, partial.digest, slice_bytes, url, partial.validator)
             return _settle(source, wanted, partial.path, known)
         raise StageError(_refused(source, wanted, store, refusals))
+
+
+def _home(wanted: Published, store: Path, seen: Fingerprint | None, slice_bytes: int | None) -> Path:
+    """The folder of the archive that was `seen`: `store` itself, or one beside it where `store` holds an older one."""
+    archive = store / wanted.file
+    if seen is None or seen.kind != "published":
+        return store
+    with locked(archive):
+        known = know(archive, _record(archive), slice_bytes)
+    # What another URL gave, or a person laid down by hand, cannot be told from a later one: it stays in use.
+    if known is None or known.url != seen.url or known.etag in (None, seen.etag or known.etag):
+        return store
+    folder = store / seen.key
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _mismatch(archive: Path) -> Path:

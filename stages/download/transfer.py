@@ -120,12 +120,12 @@ def download(
                 failures += 1
                 if failures == TRIES:
                     raise Refusal(f"{trouble} ({TRIES} times in a row)") from None
-                seconds = max(_back_off(failures), trouble.wait_s)
+                seconds = max(back_off(failures), trouble.wait_s)
                 print(f"{partial.url}: {trouble}; next try in {seconds:.0f} s", file=sys.stderr, flush=True)
                 wait(seconds)
 
 
-def _back_off(failures: int) -> float:
+def back_off(failures: int) -> float:
     """Seconds to wait: doubled with every failure, and spread so that many machines do not come back at once."""
     # The spread decides no result, so it needs no seed.
     return min(FIRST_WAIT_S * 2 ** (failures - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.5)  # noqa: S311
@@ -149,7 +149,7 @@ def _attempt(
             if _agree(response, partial, size, slice_bytes):
                 _keep(response, partial)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _meaning(error) from None
+        raise meaning(error) from None
 
 
 def _agree(response: requests.Response, partial: Partial, size: int | None, slice_bytes: int | None) -> bool:
@@ -161,6 +161,18 @@ def _agree(response: requests.Response, partial: Partial, size: int | None, slic
             return False  # all of it was here already
         partial.restart(None, None, slice_bytes)
         raise Trouble("the file there is shorter than what came of it before; starting over")
+    validator, total = announced(response)
+    if size is not None and total is not None and total != size:
+        raise Refusal(f"offers {total:,} bytes, params.yaml expects {size:,}")
+    partial.restart(validator, total, slice_bytes)
+    return True
+
+
+def announced(response: requests.Response) -> tuple[str | None, int | None]:
+    """By what the server knows the file again (see `_validator`) and its size, from the head of a whole answer.
+
+    Raises Trouble where a later attempt may do better, and Refusal where the answer is not the file.
+    """
     if response.status_code in RETRIED:
         seconds = _retry_after(response.headers.get("Retry-After"))
         if seconds > PATIENCE_S:
@@ -171,11 +183,7 @@ def _agree(response: requests.Response, partial: Partial, size: int | None, slic
     if response.headers.get("Content-Type", "").startswith("text/html"):
         raise Refusal("answered with a web page (a login, perhaps) in place of an archive")
     length = response.headers.get("Content-Length", "")
-    total = int(length) if length.isdigit() else None
-    if size is not None and total is not None and total != size:
-        raise Refusal(f"offers {total:,} bytes, params.yaml expects {size:,}")
-    partial.restart(_validator(response), total, slice_bytes)
-    return True
+    return _validator(response), int(length) if length.isdigit() else None
 
 
 def _agree_to_resume(response: requests.Response, partial: Partial, slice_bytes: int | None) -> bool:
@@ -235,7 +243,7 @@ def _status(response: requests.Response) -> str:
     return f"{response.status_code} {response.reason or ''}".rstrip()
 
 
-def _meaning(error: Exception) -> Exception:  # noqa: PLR0911 - a table, one line a fault
+def meaning(error: Exception) -> Exception:  # noqa: PLR0911 - a table, one line a fault
     """Trouble or Refusal in our own words: the library's hold whole URLs, signatures of redirected ones included."""
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     if isinstance(error, requests.exceptions.SSLError):

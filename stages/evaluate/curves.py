@@ -7,8 +7,8 @@ import pandas as pd
 
 from stages.contracts.manifest import LABELS
 from stages.contracts.metrics import PLOTS
+from stages.contracts.operating import OperatingPoint, malignant_probability
 from stages.evaluate.measures import bin_of
-from stages.evaluate.operating import OperatingPoint, malignant_probability
 
 MOST_POINTS = 200
 """Of one curve: enough for the eye, and small enough for git."""

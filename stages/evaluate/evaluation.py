@@ -10,9 +10,10 @@ import pandas as pd
 from stages.contracts.files import write_json
 from stages.contracts.metrics import PLOTS, SCORES, plot_path, scores_path, write_csv
 from stages.contracts.modelfolder import ModelRecord, Skipped
+from stages.contracts.operating import probabilities
 from stages.contracts.predictions import write_predictions
 from stages.evaluate import curves, scores
-from stages.evaluate.operating import fit_operating_point, probabilities
+from stages.evaluate.operating import fit_operating_point
 
 REPORTS = Path("reports")
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from stages.contracts.manifest import LABELS, SUBTYPES
 from stages.contracts.metrics import SCORES
+from stages.contracts.operating import OperatingPoint, malignant_probability
 from stages.evaluate.measures import Measure, Measures, binary_measures, class_measures
-from stages.evaluate.operating import OperatingPoint, malignant_probability
 
 LABELLED_CASES = ("breakhis",)
 """Sources whose cases have one label each. An IDC case is a slide with benign and malignant patches side by side."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.contracts.door import enter
-from stages.contracts.sections import Params, Profile, section
+from stages.contracts.sections import Params, Profile, params_root, section
 
 if TYPE_CHECKING:
     from stages.train.training import Trained
@@ -40,10 +40,11 @@ def work(params: Params, name: str) -> str:
     from stages.train.training import Surroundings, train_recipe
     from stages.train.weights import weight_folders
 
+    named = section(params, "weights_dir", Path | None)
     around = Surroundings(
         name=name,
         threads=section(params, "threads", int),
-        weight_folders=weight_folders(section(params, "weights_dir", Path | None), os.environ.get("STROMA_WEIGHTS")),
+        weight_folders=weight_folders(named and params_root(os.environ) / named, os.environ.get("STROMA_WEIGHTS")),
         init_missing=profile.init_missing,
         data=metadata["data"],
         index_sha256=sha256_of(index),

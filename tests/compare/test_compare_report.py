@@ -107,6 +107,11 @@ def test_a_split_that_leaks_is_flagged_wherever_its_recipe_stands(findings, tabl
     assert "leaky: LEAKS" in printed(as_read(table))
 
 
+def test_cases_that_were_also_trained_on_are_not_counted_as_cases_in_test(workspace: Path) -> None:
+    leaky = collect(["leaky"], workspace)
+    assert "<strong>none</strong>IDC cases in test" in rendered(leaky, comparison(leaky))
+
+
 def test_reported_numbers_stand_beside_those_measured_with_their_label(findings, table) -> None:
     grid = reported_grid(findings)
     assert REPORTED_LABEL in grid.headings

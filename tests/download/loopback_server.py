@@ -28,12 +28,16 @@ class Publisher:
         self.turns: list[Turn] = []
         self.always: Turn | None = None
         self.requests: list[dict[str, str]] = []
+        self.methods: list[str] = []
         publisher = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                publisher.answer(self)
+
+            def do_HEAD(self) -> None:
                 publisher.answer(self)
 
             def log_message(self, *_: object) -> None:
@@ -64,6 +68,7 @@ class Publisher:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         self.requests.append(dict(request.headers))
+        self.methods.append(request.command)
         turn = self.turns.pop(0) if self.turns else self.always or Turn()
         if turn.hold:
             turn.hold.wait(10)
@@ -89,6 +94,8 @@ class Publisher:
         for name, value in (headers | turn.headers).items():
             request.send_header(name, value)
         request.end_headers()
+        if request.command == "HEAD":
+            return
         if turn.chunked:
             request.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
         else:

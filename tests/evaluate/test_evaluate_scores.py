@@ -15,16 +15,11 @@ from sklearn import metrics
 from stages.contracts.manifest import LABELS, SUBTYPES
 from stages.contracts.metrics import PLOTS
 from stages.contracts.modelfolder import ModelRecord, Skipped, Start
+from stages.contracts.operating import probabilities, threshold_at_specificity
 from stages.evaluate.curves import MOST_POINTS, confusion_counts, roc_points, thinned
 from stages.evaluate.evaluation import Evaluation, evaluated, not_run, said, write_evaluation
 from stages.evaluate.measures import binary_measures, class_measures
-from stages.evaluate.operating import (
-    best_threshold,
-    fit_operating_point,
-    fit_temperature,
-    probabilities,
-    threshold_at_specificity,
-)
+from stages.evaluate.operating import best_threshold, fit_operating_point, fit_temperature
 from stages.evaluate.scores import case_means, score_table
 
 
