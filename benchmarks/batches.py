@@ -34,9 +34,11 @@ from torchvision import datasets, transforms
 
 from benchmarks.machine import ROOT, cpu, file_table
 from stages.contracts.modelfolder import normalising
+from stages.train.augment import drawn
 from stages.train.batches import Batches, load_corpus
-from stages.train.fit import make_optimizer
-from stages.train.params import Augment, Recipe
+from stages.train.choices import Augment
+from stages.train.optimize import make_optimizer
+from stages.train.params import RANDOM, Recipe
 from stages.train.sampling import generator
 
 PATCHES = ROOT.parent / "shared" / "data" / "idc_sample.zip"
@@ -132,8 +134,9 @@ def _warping() -> Augment:
 
 def _recipe(size: int, augment: Augment, arch: str = "mobilenetv2_100") -> Recipe:
     return Recipe(
-        arch=arch, sources=["idc"], task="binary", protocol="case", image_size=size, epochs=1, augment=augment
-    )
+        arch=arch, sources=["idc"], task="binary", protocol="case", image_size=size, start=RANDOM, epochs=1,
+        augment=augment,
+    )  # fmt: skip
 
 
 def _batches(pixels: np.ndarray, size: int, augment: Augment) -> Batches:
@@ -152,7 +155,7 @@ def _resident(pixels: np.ndarray, size: int, augment: Augment) -> Iterator[tuple
         order = generator(0, step, -1).permutation(len(pixels))
         for positions in np.array_split(order, max(1, len(order) // BATCH)):
             step += 1
-            yield batches(positions, generator(0, 0, step))
+            yield batches(positions, drawn(augment, len(positions), generator(0, 0, step)))
 
 
 def _quarter_turn(image: Image.Image, quarters: int) -> Image.Image:

@@ -29,7 +29,7 @@ RECIPE = {
     "task": "binary",
     "protocol": "case",
     "image_size": 8,
-    "init": "random",
+    "start": "weights/random",
     "batch_size": 512,
     "lr": 0.001,
     "epochs": 1,

@@ -2,7 +2,7 @@
 
 Each room checks its own section when it is entered; this looks at every section at once, so that a typo in the last
 one does not wait for the first stage to finish, and at what only the whole can tell: keys that no room owns, recipes
-whose protocol is not built, and names of recipes that there are not.
+whose protocol is not built, names of recipes that there are not, recipes that start from a model that nobody makes.
 """
 
 import importlib
@@ -38,7 +38,11 @@ def faults(params: Params) -> list[str]:
                 section(params, key, model)
         except StageError as error:
             found += str(error).splitlines()
-    return list(dict.fromkeys(found)) or [*_mismatched_protocols(params), *_unknown_recipes(params)]
+    return list(dict.fromkeys(found)) or [
+        *_mismatched_protocols(params),
+        *_unknown_recipes(params),
+        *_lost_starts(params),
+    ]
 
 
 def _expand(params: Params, pattern: str) -> list[str]:
@@ -76,6 +80,23 @@ def _mismatched_protocols(params: Params) -> Iterator[str]:
     for protocol in built:
         if protocol not in used.values():
             yield f"params.yaml: protocols names {protocol!r}, which no recipe uses; remove it"
+
+
+def _lost_starts(params: Params) -> Iterator[str]:
+    """A line for each recipe that starts from a model that no recipe makes before it."""
+    parents = {name: recipe["start"].removeprefix("models/") for name, recipe in params["recipes"].items()}
+    for name, recipe in params["recipes"].items():
+        where, parent = f"params.yaml: recipes.{name}.start", parents[name]
+        if not recipe["start"].startswith("models/"):
+            continue
+        if parent not in parents:
+            yield f"{where} = 'models/{parent}' is no recipe's model{nearest(parent, list(parents))}"
+        seen = [name]
+        while parent in parents and parent not in seen:
+            seen.append(parent)
+            parent = parents[parent]
+        if parent == name:
+            yield f"{where}: {' starts from '.join([*seen, name])}; let one of them start from weights"
 
 
 def _unknown_recipes(params: Params) -> Iterator[str]:

@@ -51,6 +51,8 @@ def set_key(params: dict[str, Any], key: str, value: Any) -> None:
         ("recipes.mobilenetv4.sources", ["idk"], "idc"),
         ("recipes.mobilenetv4.task", "subtype", "subtype"),
         ("recipes.mobilenetv4.protocol", "image", "add it to protocols"),
+        ("recipes.mobilenetv4.start", "models/mobilnetv2", "did you mean 'mobilenetv2'?"),
+        ("recipes.mobilenetv4.start", "models/mobilenetv4", "mobilenetv4 starts from mobilenetv4"),
         ("index.parts.train", 0.9, "sum to 1"),
         ("index.gap", -1, "index.gap"),
         ("threads", "many", "threads = 'many'"),

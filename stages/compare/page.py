@@ -106,7 +106,7 @@ def _portrait(result: Result, findings: Findings) -> Portrait:
     leaks = shared_cases(findings, result)
     warnings = [f"This split leaks: {sentence}" for sentence in leaks]
     warnings += [f"Trained without {source}, which the recipe asks for" for source in record.missing_sources]
-    warnings += list(result.operating.get("notes", []))
+    warnings += [*record.notes, *result.operating.get("notes", [])]
     return Portrait(result.recipe, "ok", _facts(result, record), warnings, _figures(result, record, findings.data))
 
 
@@ -116,7 +116,11 @@ def _facts(result: Result, record: ModelRecord) -> list[tuple[str, str]]:
     thresholds = ", ".join(f"{source} {value:.3f}" for source, value in point["thresholds"].items())
     return [
         ("architecture", f"{settings['arch']}, {record.image_size} px, {record.view}"),
-        ("size", f"{record.parameters / 1e6:.2f} M parameters, {record.macs / 1e6:,.1f} M multiply-accumulates"),
+        (
+            "size",
+            f"{record.parameters / 1e6:.2f} M parameters, {record.trained_parameters / 1e6:.2f} M of them trained; "
+            f"{record.macs / 1e6:,.1f} M multiply-accumulates",
+        ),
         (
             "trained on",
             f"{' + '.join(record.sources)}: {record.train_images:,} images, {len(record.class_names)} classes",

@@ -23,6 +23,7 @@ REPORTED = {
     "val_accuracy": ("val", "accuracy"),
     "malignant_recall": ("test", "recall"),
     "malignant_precision": ("test", "precision"),
+    "benign_recall": ("test", "specificity"),
     "malignant_f1": ("test", "f1"),
     "false_negative_rate": ("test", "false_negative_rate"),
     "binary_f1": ("test", "f1"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 RECORD = "recipe.json"
+WEIGHTS = "model.safetensors"
 SKIPPED = "skipped.json"
 SCHEMA_VERSION = 1
 
@@ -34,7 +35,8 @@ class Start(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    init: Literal["imagenet", "random"]
+    init: str
+    """imagenet, random, or the recipe whose weights were taken."""
     sha256: str | None = None
     note: str | None = None
 
@@ -70,6 +72,9 @@ class ModelRecord(BaseModel):
     start: Start
     parameters: int
     trained_parameters: int
+    """Of the phase that trained most."""
+    notes: list[str] = []
+    """What the training had to do otherwise than the recipe says."""
     macs: int
     """Multiply-accumulates of one image at image_size."""
     train_images: int

@@ -15,19 +15,24 @@ def work(params: Params, name: str) -> str:
     """Train the recipe `name`, or say why it cannot be; write its model folder and its curves."""
     from stages.contracts.files import sha256_of
     from stages.contracts.index import index_path, read_index
-    from stages.contracts.modelfolder import Skipped, model_folder, save_model, write_skipped
+    from stages.contracts.modelfolder import Skipped, model_folder, read_record, save_model, write_skipped
     from stages.contracts.pixels import open_pixels
     from stages.train.curves import curves_path, write_curves
-    from stages.train.params import Recipe, TrainProfile
+    from stages.train.params import IMAGENET, RANDOM, Recipe, TrainProfile, within_budget
 
-    recipe = section(params, f"recipes.{name}", Recipe)
-    profile = section(params, f"profiles.{section(params, 'profile', Profile)}.train", TrainProfile)
-    recipe = recipe.model_copy(update={"epochs": profile.epochs or recipe.epochs})
+    chosen = section(params, "profile", Profile)
+    profile = section(params, f"profiles.{chosen}.train", TrainProfile)
+    recipe = within_budget(section(params, f"recipes.{name}", Recipe), chosen, profile)
     index = index_path(recipe.protocol)
     rows, metadata = read_index(index, recipe.fold)
+    parent = None if recipe.start in (IMAGENET, RANDOM) else read_record(Path(recipe.start))
 
+    reason = None
     if not set(recipe.sources) & set(rows.loc[rows["split"] == "train", "source"]):
         reason = f"no training image of {' or '.join(recipe.sources)}"
+    elif isinstance(parent, Skipped):
+        reason = f"it starts from {parent.recipe}, which was not run: {parent.reason}"
+    if reason:
         write_skipped(Skipped(recipe=name, reason=reason, settings=recipe.model_dump(mode="json")), model_folder(name))
         write_curves([], curves_path(name))
         return f"not run: {reason}"
@@ -43,6 +48,8 @@ def work(params: Params, name: str) -> str:
         init_missing=profile.init_missing,
         data=metadata["data"],
         index_sha256=sha256_of(index),
+        features_gb=profile.features_gb,
+        parent=parent,
     )
     stores = {source: open_pixels(Path("data/pixels") / f"{source}.npy") for source in recipe.sources}
     trained = train_recipe(recipe, rows, stores, around)
@@ -61,6 +68,9 @@ def closing(trained: "Trained") -> str:
         f"best epoch {record.best_epoch}",
         f"val AUROC {'undefined' if auroc is None else f'{auroc:.3f}'}",
         f"{trained.images_per_s:,.0f} images/s",
+        f"{record.trained_parameters / 1e6:,.2f} of {record.parameters / 1e6:,.2f} M parameters trained",
+        *trained.said,
+        *record.notes,
     ]
     if record.missing_sources:
         said.append(f"without {', '.join(record.missing_sources)}")

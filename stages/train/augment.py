@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import affine_grid, grid_sample
 
 from stages.contracts.modelfolder import CACHED_FLOATS
-from stages.train.params import Augment
+from stages.train.choices import Augment
 
 LEFT_RIGHT, TOP_BOTTOM, TRANSPOSE = 1, 2, 4
 """A view is a sum of these: first the axes are swapped, then the image is mirrored. 0 is the image itself."""
@@ -45,14 +45,27 @@ class Draws:
 
 def drawn(augment: Augment, count: int, generator: np.random.Generator) -> Draws:
     """Draw for `count` images. The same generator state gives the same draws."""
-    kinds = 8 if augment.eightfold else 2 if augment.flip else 1
+    views = np.array(views_of(augment))
     spread = log(1 + augment.zoom)
     return Draws(
-        view=generator.integers(kinds, size=count),
+        view=views[generator.integers(len(views), size=count)],
         angle=generator.uniform(-augment.rotate, augment.rotate, size=count).astype(np.float32),
         zoom=np.exp(generator.uniform(-spread, spread, size=count)).astype(np.float32),
         stain=generator.uniform(1 - augment.stain, 1 + augment.stain, size=(count, 3)).astype(np.float32),
     )
+
+
+def still(count: int) -> Draws:
+    """The draws that leave `count` images as they are."""
+    return drawn(Augment(), count, np.random.default_rng(0))
+
+
+def views_of(augment: Augment) -> tuple[int, ...]:
+    """The views that an image may be shown in, the image itself first."""
+    if augment.eightfold:
+        return tuple(range(8))
+    across = (0, LEFT_RIGHT) if augment.flip else (0,)
+    return (*across, *(view + TOP_BOTTOM for view in across)) if augment.flip_vertical else across
 
 
 def warps(augment: Augment) -> bool:

@@ -15,8 +15,9 @@ import torch
 from stages.contracts.manifest import LABELS, SUBTYPES
 from stages.contracts.modelfolder import View, cropped, resampled
 from stages.contracts.progress import Progress
-from stages.train.augment import drawn, gathered, restained, warped, warps
-from stages.train.params import Augment, Recipe
+from stages.train.augment import Draws, gathered, restained, still, warped, warps
+from stages.train.choices import Augment
+from stages.train.params import Recipe
 
 READ_ROWS = 1024
 """Rows read at once: some tens of MB."""
@@ -131,20 +132,22 @@ class Batches:
         image_size: int,
         augment: Augment,
         device: torch.device,
+        *,
+        channels_last: bool = True,
     ) -> None:
-        """prepare: `contracts.modelfolder.normalising(...)`. augment: for the batches that get a generator."""
+        """prepare: `contracts.modelfolder.normalising(...)`. augment: what the draws of a batch are drawn from."""
         self.corpus, self.prepare, self.image_size, self.augment = corpus, prepare, image_size, augment
-        self.device = device
+        self.device, self.channels_last = device, channels_last
         self._buffer: torch.Tensor | None = None
 
-    def __call__(
-        self, positions: np.ndarray, generator: np.random.Generator | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images float32 (n, 3, S, S), channels last, and targets int64 (n,), in the order of `positions`.
+    def __call__(self, positions: np.ndarray, draws: Draws | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images float32 (n, 3, S, S) and targets int64 (n,), in the order of `positions`.
 
-        generator: draws the augmentation; None leaves the images as they are, the way evaluate sees them.
+        draws: of `drawn(augment, ...)`, one for each position; None leaves the images as they are, the way evaluate
+        sees them.
         """
-        draws = drawn(self.augment if generator else Augment(), len(positions), generator or np.random.default_rng(0))
+        changes = draws is not None
+        draws = draws or still(len(positions))
         held = self.corpus.source[positions]
         parts: list[torch.Tensor] = []
         places: list[np.ndarray] = []
@@ -158,7 +161,7 @@ class Batches:
             part = gathered(
                 pixels, self._on(self.corpus.row[positions[mine]], pixels), self._on(np.ascontiguousarray(view), pixels)
             ).to(self.device)
-            if generator is not None and warps(self.augment):
+            if changes and warps(self.augment):
                 part = warped(part, self._on(own.angle, part), self._on(own.zoom, part), self.image_size)
             parts.append(resampled(part, self.image_size, self.image_size))
             places.append(mine)
@@ -166,10 +169,11 @@ class Batches:
         if len(parts) > 1:
             order = torch.from_numpy(np.argsort(np.concatenate(places)))
             images = torch.cat(parts).index_select(0, order.to(self.device))
-        if generator is not None and self.augment.stain:
+        if changes and self.augment.stain:
             images = restained(images, self._on(draws.stain, images))
         targets = torch.from_numpy(self.corpus.target[positions]).to(self.device)
-        return self.prepare(images, self._room(len(positions))), targets
+        planes = self.prepare(images, self._room(len(positions)))
+        return planes if self.channels_last else planes.contiguous(), targets
 
     def _on(self, values: np.ndarray, beside: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(values).to(beside.device)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from stages.contracts.files import write_text
 
-COLUMNS = ("epoch", "train_loss", "val_loss", "val_auroc", "val_balanced_accuracy", "learning_rate")
+COLUMNS = (
+    "epoch", "train_loss", "train_accuracy", "val_loss", "val_auroc", "val_balanced_accuracy", "val_accuracy",
+    "learning_rate",
+)  # fmt: skip
 
 
 def curves_path(recipe: str) -> Path:

@@ -33,10 +33,15 @@ def balanced_accuracy(target: np.ndarray, probability: np.ndarray) -> float | No
     return float(np.mean([(chosen[target == label] == label).mean() for label in present]))
 
 
-def figures(logits: np.ndarray, target: np.ndarray, source: np.ndarray, weight: np.ndarray) -> dict[str, float | None]:
-    """val_loss, val_auroc and val_balanced_accuracy of one epoch.
+def accuracy(target: np.ndarray, probability: np.ndarray) -> float:
+    """Share of the images whose most probable class is the right one."""
+    return float((probability.argmax(axis=1) == target).mean())
 
-    logits: float (n, classes). target, source: int (n,). weight: (classes,), as in the training loss. The latter two
+
+def figures(logits: np.ndarray, target: np.ndarray, source: np.ndarray, weight: np.ndarray) -> dict[str, float | None]:
+    """val_loss, val_auroc, val_balanced_accuracy and val_accuracy of one epoch.
+
+    logits: float (n, classes). target, source: int (n,). weight: (classes,), as in the training loss. All but the loss
     are means over the sources for which they are defined, weighted by the root of their images: in proportion to its
     size the larger source would drown the smaller, in equal parts the noise of a few images would choose the epoch.
     """
@@ -53,6 +58,7 @@ def figures(logits: np.ndarray, target: np.ndarray, source: np.ndarray, weight: 
         "val_loss": float(np.average(losses, weights=weights if weights.any() else None)),
         "val_auroc": _mean([task_auroc(target[one], probability[one]) for one in by_source], roots),
         "val_balanced_accuracy": _mean([balanced_accuracy(target[one], probability[one]) for one in by_source], roots),
+        "val_accuracy": _mean([accuracy(target[one], probability[one]) for one in by_source], roots),
     }
 
 

@@ -1,37 +1,24 @@
 """What a recipe may say, and what each profile may change of it."""
 
-import difflib
 import re
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from stages.contracts.sections import Protocol, Section, Source
+from stages.contracts.sections import Profile, Protocol, Section, Source
+from stages.train.architectures import known_architecture
+from stages.train.choices import Augment, Budget, Decay, Freeze, Head, Phase, Rate, Schedule, Share, Side
 
-Share = Annotated[float, Field(ge=0, lt=1)]
 InitMissing = Literal["error", "random"]
 """What to do where ImageNet weights are asked for and none can be had."""
 
+IMAGENET, RANDOM = "weights/imagenet", "weights/random"
+"""Where a recipe may start, beside the model folder of another. Files of these names tell what they mean: DVC makes no
+difference between a path that is not there and one that was forgotten, and each recipe's `start` is one of its deps."""
+
 Figure = Annotated[float, Field(ge=0)]
 """A reported number: a share, a count in millions."""
-
-
-class Augment(Section):
-    """How a training image may be changed. Each image of a batch gets its own draw."""
-
-    eightfold: bool = False
-    """The eight flips and quarter turns of a square; tissue has no up. Of an oblong image, the four that keep it so."""
-    flip: bool = False
-    """Left-right mirror, half of the time."""
-    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Largest angle to either side, degrees."""
-    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Largest change of scale: 0.2 shows 1/1.2 to 1.2 times the view."""
-    stain: Share = 0.0
-    """Largest relative change of the amount of hematoxylin, eosin and residual, each drawn by itself."""
 
 
 class Recipe(Section):
@@ -46,44 +33,76 @@ class Recipe(Section):
     protocol: Protocol
     fold: Annotated[int, Field(ge=0, le=127)] = 0
     """Which fold of `kfold` or `published`, from 1; 0 for the protocols without folds."""
-    image_size: Annotated[int, Field(ge=8, le=1024)]
+    image_size: Side
     """Side of the square that the model sees, pixels."""
     view: Literal["squash", "crop"] = "squash"
     """Oblong images: the whole of them out of proportion, or the largest centred square."""
-    init: Literal["imagenet", "random"] = "imagenet"
+    start: str
+    """weights/imagenet, weights/random, or another recipe's model folder: models/RECIPE."""
     init_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """Pins the file of start weights."""
+    """Pins the file of ImageNet weights."""
+    head: Head | None = None
+    """null: the architecture's own classifier."""
+    freeze: Freeze = 0.0
+    """What is not trained. BatchNorm and dropout of frozen parts stay in evaluation mode."""
+    phases: list[Phase] = Field(default_factory=list)
+    """One after the other, instead of `freeze` and `epochs`: train the head, unfreeze more, lower the rate."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    lr: Annotated[float, Field(gt=0, le=10)] = 0.001
-    """Of a one-cycle schedule its peak, else the first."""
+    """sgd has a momentum of 0.9."""
+    lr: Rate = 0.001
+    """Of a one-cycle schedule its peak, else the first after the warm-up."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Not applied to biases and norms."""
-    schedule: Literal["constant", "cosine", "onecycle", "exponential"] = "constant"
-    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    schedule: Schedule = "constant"
+    decay: Decay = 1.0
     """Factor on the learning rate after each epoch, of the exponential schedule."""
+    warmup: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs over which the rate climbs from nothing; onecycle has its own climb."""
     epochs: PositiveInt
+    """Of all phases; need not be said where there are phases."""
+    patience: PositiveInt | None = None
+    """Epochs without a better figure after which a phase ends early; null: never."""
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 64
-    sampler: Literal["natural", "weighted"] = "natural"
-    """weighted draws with replacement: classes evenly inside each source, sources by the root of their size."""
+    """Images of one step of the optimizer, over all devices."""
+    accumulate: PositiveInt = 1
+    """Micro-batches in which a step is computed, on each device; halved by themselves where memory runs out."""
+    clip: Annotated[float, Field(gt=0)] | None = None
+    """Longest gradient, by its norm over all weights."""
+    ema: Share = 0.0
+    """Share that the moving average of the weights keeps at each step; the average is validated and kept. 0: none."""
+    sampler: Literal["natural", "weighted", "balanced"] = "natural"
+    """weighted draws with replacement: classes evenly inside each source, sources by the root of their size; balanced
+    draws each class of each source equally often."""
+    loss: Literal["cross_entropy", "binary_cross_entropy", "focal"] = "cross_entropy"
+    """binary_cross_entropy is of the sigmoid of malignant minus benign logit, as of a single output."""
+    focal_gamma: Annotated[float, Field(gt=0, le=10)] = 2.0
+    label_smoothing: Share = 0.0
     class_weights: bool = False
     """Weigh the loss by the inverse frequency with which the sampler delivers each class."""
     augment: Augment = Augment()
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Both parameters of the beta distribution of each image's share; 0: none."""
+    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Likewise. Where both are given, each image is treated by one of them at random."""
     dropout: Share = 0.0
+    """Before the architecture's own classifier; a `head` has its own."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = True
+    """How the network lies in memory: pixels together (quicker for convolutions) or planes."""
+    compile: bool = False
+    """torch.compile, which takes a minute to be quicker and needs a C++ compiler."""
     seed: Annotated[int, Field(ge=0)] = 20260101
-    select: Literal["val_auroc", "val_balanced_accuracy", "val_loss"] = "val_auroc"
+    select: Literal["val_auroc", "val_balanced_accuracy", "val_accuracy", "val_loss"] = "val_auroc"
     """Validation figure by which the best epoch is chosen; over sources, a mean by the root of their size."""
+    budget: dict[Profile, Budget] = Field(default_factory=dict)
+    """What a profile changes of this recipe, so that the demo stays small."""
     reported: dict[str, Figure] = Field(default_factory=dict)
     """What the original project reported."""
 
     @field_validator("arch")
     @classmethod
     def _known(cls, arch: str) -> str:
-        if arch.partition(".")[0] not in architectures():
-            close = difflib.get_close_matches(arch, sorted(architectures()), n=3)
-            meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise ValueError(f"not one of the {len(architectures()):,} names in timm and contracts/networks{meant}")
-        return arch
+        return known_architecture(arch)
 
     @field_validator("sources")
     @classmethod
@@ -91,6 +110,27 @@ class Recipe(Section):
         if len(set(sources)) != len(sources):
             raise ValueError("a source is listed twice")
         return sources
+
+    @field_validator("start")
+    @classmethod
+    def _somewhere(cls, start: str) -> str:
+        if start not in (IMAGENET, RANDOM) and not re.fullmatch(r"models/[^/]+", start):
+            raise ValueError(f"expected {IMAGENET}, {RANDOM} or models/RECIPE")
+        return start
+
+    @model_validator(mode="before")
+    @classmethod
+    def _summed(cls, said: Any) -> Any:
+        """Fill `epochs` in from the phases."""
+        phases = said.get("phases") if isinstance(said, dict) else None
+        if not isinstance(phases, list) or not phases:
+            return said
+        epochs = [one.get("epochs") if isinstance(one, dict) else getattr(one, "epochs", None) for one in phases]
+        if not all(isinstance(one, int) for one in epochs):
+            return said
+        if said.get("epochs", sum(epochs)) != sum(epochs):
+            raise ValueError(f"epochs = {said['epochs']}, but the phases have {sum(epochs)}; leave `epochs` out")
+        return {**said, "epochs": sum(epochs)}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -101,11 +141,40 @@ class Recipe(Section):
             raise ValueError(f"protocol: {self.protocol} has folds; set fold: 1, 2, ...")
         if not folded and self.fold != 0:
             raise ValueError(f"protocol: {self.protocol} has no folds; leave `fold` out")
-        if self.schedule == "exponential" and self.decay == 1:
-            raise ValueError("schedule: exponential needs a decay below 1, such as decay: 0.95")
-        if self.schedule != "exponential" and self.decay != 1:
-            raise ValueError(f"decay belongs to schedule: exponential, not to {self.schedule}")
+        if self.loss == "binary_cross_entropy" and self.task != "binary":
+            raise ValueError("loss: binary_cross_entropy needs task: binary; set loss: cross_entropy")
+        if self.phases and self.freeze != 0:
+            raise ValueError("freeze stands in the phases where there are some; leave the recipe's out")
+        if self.head and self.dropout:
+            raise ValueError("dropout is of the architecture's own classifier; set head.dropout")
+        if self.init_sha256 and self.start != IMAGENET:
+            raise ValueError(f"init_sha256 pins ImageNet weights; set start: {IMAGENET}")
+        if self.accumulate > self.batch_size // 2:
+            raise ValueError(f"accumulate: {self.accumulate} leaves less than two images for a micro-batch")
+        for phase in stretches(self):
+            _check_schedule(phase)
         return self
+
+
+def _check_schedule(phase: Phase) -> None:
+    if phase.schedule == "exponential" and phase.decay == 1:
+        raise ValueError("schedule: exponential needs a decay below 1, such as decay: 0.95")
+    if phase.schedule != "exponential" and phase.decay != 1:
+        raise ValueError(f"decay belongs to schedule: exponential, not to {phase.schedule}")
+    if phase.schedule == "onecycle" and phase.warmup:
+        raise ValueError("schedule: onecycle has a climb of its own; leave `warmup` out")
+    if phase.warmup is not None and phase.warmup > phase.epochs:
+        raise ValueError(f"warmup: {phase.warmup:g} is longer than the {phase.epochs} epochs")
+
+
+def stretches(recipe: Recipe) -> list[Phase]:
+    """The phases of a training with every field filled in; one for a recipe that names none."""
+    phases = recipe.phases or [Phase(epochs=recipe.epochs, freeze=recipe.freeze)]
+    inherited = ("lr", "schedule", "decay", "warmup")
+    return [
+        phase.model_copy(update={key: getattr(recipe, key) for key in inherited if getattr(phase, key) is None})
+        for phase in phases
+    ]
 
 
 class TrainProfile(Section):
@@ -113,7 +182,28 @@ class TrainProfile(Section):
 
     init_missing: InitMissing
     epochs: PositiveInt | None = None
-    """Instead of each recipe's own; null keeps it."""
+    """Instead of each recipe's own; null keeps it. A recipe's `budget` goes before."""
+    features_gb: Annotated[float, Field(ge=0)] = 4.0
+    """Most memory for the features of frozen parts, which are then computed once; 10^9 bytes."""
+
+
+def within_budget(recipe: Recipe, profile: Profile, common: TrainProfile) -> Recipe:
+    """The recipe as a profile runs it. common: what the profile changes of every recipe."""
+    own = recipe.budget.get(profile, Budget())
+    said = recipe.model_dump()
+    if own.image_size:
+        said["image_size"] = own.image_size
+    epochs = own.epochs or common.epochs
+    if epochs:
+        said["epochs"] = epochs
+        for phase in said["phases"]:
+            phase["epochs"] = max(1, round(phase["epochs"] * epochs / recipe.epochs))
+            # A short phase cannot climb longer than it lasts.
+            phase["warmup"] = phase["warmup"] and min(phase["warmup"], phase["epochs"])
+        said["warmup"] = min(said["warmup"], *(phase["epochs"] for phase in said["phases"] or [said]))
+    if said["phases"]:
+        del said["epochs"]
+    return Recipe.model_validate(said)
 
 
 SECTIONS: dict[str, Any] = {
@@ -122,18 +212,3 @@ SECTIONS: dict[str, Any] = {
     "threads": PositiveInt,
     "weights_dir": Path | None,
 }
-
-
-@cache
-def architectures() -> frozenset[str]:
-    """Every name that timm's registry and our own networks hold, read from their sources.
-
-    Importing timm to ask it takes seconds of torch; the decorated functions in its files say the same in 40 ms.
-    tests/train holds this against timm.list_models().
-    """
-    spec = find_spec("timm")
-    files = [Path(__file__).parents[1] / "contracts" / "networks.py"]
-    if spec is not None and spec.origin is not None:
-        files += sorted((Path(spec.origin).parent / "models").rglob("*.py"))
-    registered = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
-    return frozenset(name for file in files for name in registered.findall(file.read_text(encoding="utf-8")))

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-Sampler = Literal["natural", "weighted"]
+Sampler = Literal["natural", "weighted", "balanced"]
 
 
 def generator(seed: int, epoch: int, step: int) -> np.random.Generator:
@@ -19,26 +19,27 @@ def chances(source: np.ndarray, target: np.ndarray, case: np.ndarray, sampler: S
     others, so that the source does not predict the class, and a source is as likely as the root of its size: in
     proportion to their sizes IDC (97 % of the images) would drown BreakHis, in equal parts each BreakHis image would
     come some twenty times an epoch. For the same reason a case is, inside its class, as likely as the root of its size:
-    what must be learned is what cases have in common, and a large one has most to say about itself.
+    what must be learned is what cases have in common, and a large one has most to say about itself. balanced: the same,
+    but each class of each source is equally likely, whatever the sizes.
     """
     if sampler == "natural":
         return np.full(len(target), 1 / len(target))
     chance = np.zeros(len(target))
     for one in np.unique(source):
         held = source == one
-        classes = np.unique(target[held])
-        for label in classes:
+        weight = 1.0 if sampler == "balanced" else np.sqrt(held.sum()) / len(np.unique(target[held]))
+        for label in np.unique(target[held]):
             cell = held & (target == label)
             _, place, size = np.unique(case[cell], return_inverse=True, return_counts=True)
             share = 1 / np.sqrt(size[place])
-            chance[cell] = np.sqrt(held.sum()) / len(classes) * share / share.sum()
+            chance[cell] = weight * share / share.sum()
     return chance / chance.sum()
 
 
 def epoch_batches(chance: np.ndarray, sampler: Sampler, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
     """The positions of each batch of one epoch; as many draws as there are images.
 
-    natural visits each image once, weighted draws with replacement. The batches are of even size, `batch_size` or
+    natural visits each image once, the others draw with replacement. The batches are of even size, `batch_size` or
     slightly more: a short last one would feed batch normalisation with the statistics of a handful of images.
     """
     count = len(chance)

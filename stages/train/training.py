@@ -21,8 +21,10 @@ from stages.contracts.files import sha256_of
 from stages.contracts.modelfolder import ModelRecord, normalising
 from stages.train.batches import Batches, Corpus, class_names, load_corpus
 from stages.train.checkpoint import Checkpoint, fingerprint
+from stages.train.choices import Augment
+from stages.train.continued import continued
 from stages.train.fit import Fitted, fit
-from stages.train.params import Augment, InitMissing, Recipe
+from stages.train.params import InitMissing, Recipe
 from stages.train.weights import StartModel, fetch_from_hub, start_model
 
 CODE = (Path(__file__).parent, Path(modelfolder.__file__), Path(networks.__file__))
@@ -41,6 +43,10 @@ class Surroundings:
     data: str
     """"demo", "real sample" or "full"."""
     index_sha256: str
+    features_gb: float
+    """Most memory for features of frozen parts; it changes the time that a training takes, not its result."""
+    parent: ModelRecord | None = None
+    """Of the recipe whose weights are taken, if it is to start from one."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Trained:
     curves: list[dict[str, float | None]]
     images_per_s: float
     checkpoint: Checkpoint
+    said: list[str]
+    """For the log."""
 
 
 def usable_sources(rows: pd.DataFrame, recipe: Recipe) -> list[str]:
@@ -76,20 +84,29 @@ def train_recipe(recipe: Recipe, rows: pd.DataFrame, stores: Mapping[str, np.nda
 
     fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
     torch.manual_seed(recipe.seed)
-    start = start_model(recipe, len(names), around.weight_folders, around.init_missing, fetch_from_hub)
+    if around.parent:
+        start = continued(recipe, names, around.parent, around.index_sha256)
+    else:
+        start = start_model(recipe, len(names), around.weight_folders, around.init_missing, fetch_from_hub)
     checkpoint = Checkpoint.of(around.name, _fingerprint(recipe, around, start, (train, val), fabric))
     prepare = normalising(recipe.image_size, recipe.view, start.mean, start.std)
+
+    def batches(part: Corpus, augment: Augment) -> Batches:
+        on = part.to(fabric.device)
+        return Batches(on, prepare, recipe.image_size, augment, fabric.device, channels_last=recipe.channels_last)
+
     fitted = fit(
         fabric,
         start,
         recipe,
         checkpoint,
-        train=Batches(train.to(fabric.device), prepare, recipe.image_size, recipe.augment, fabric.device),
-        val=Batches(val.to(fabric.device), prepare, recipe.image_size, Augment(), fabric.device),
+        train=batches(train, recipe.augment),
+        val=batches(val, Augment()),
+        features_gb=around.features_gb,
     )
     start.model.load_state_dict(fitted.weights)
     record = _record(recipe, around, start, fitted, parts=(train, val), untrained=untrained)
-    return Trained(start.model, record, fitted.state.curves, fitted.images_per_s, checkpoint)
+    return Trained(start.model, record, fitted.state.curves, fitted.images_per_s, checkpoint, fitted.said)
 
 
 def settle(threads: int) -> None:
@@ -169,15 +186,27 @@ def _record(
         params_sha256=hashlib.sha256(decisive.encode()).hexdigest(),
         start=start.start,
         parameters=sum(one.numel() for one in parameters),
-        trained_parameters=sum(one.numel() for one in parameters if one.requires_grad),
+        trained_parameters=fitted.state.trained,
+        notes=_notes(recipe, fitted),
         macs=count_macs(start.model, recipe.image_size),
         train_images=len(train),
         val_images=len(val),
-        epochs=recipe.epochs,
+        epochs=fitted.state.epoch,
         best_epoch=fitted.state.best_epoch,
         best={name: rounded(value) for name, value in fitted.state.best.items()},
         threads=around.threads,
     )
+
+
+def _notes(recipe: Recipe, fitted: Fitted) -> list[str]:
+    """What the training had to do otherwise than the recipe says."""
+    state, notes = fitted.state, []
+    if state.parts > recipe.accumulate:
+        size = -(-recipe.batch_size // state.parts)
+        notes.append(f"memory ran out: micro-batches of {size} images, accumulate {state.parts}")
+    if state.epoch < recipe.epochs:
+        notes.append(f"stopped after {state.epoch} of {recipe.epochs} epochs: no better one for {recipe.patience}")
+    return notes
 
 
 def count_macs(model: nn.Module, image_size: int) -> int:

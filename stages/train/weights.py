@@ -1,4 +1,5 @@
-"""Start weights: a file from the weights folder, else timm's hub, else what `init_missing` says.
+"""Start weights: those of another recipe, or of ImageNet: a file from the weights folder, else timm's hub, else what
+`init_missing` says.
 
 Local files come first: timm takes 46 s to learn that its hub cannot be reached. A file
 `<timm name>.imagenet.safetensors` holds the network's state under timm's key names; its metadata may say `timm_model`
@@ -22,11 +23,11 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stages.contracts import networks  # noqa: F401  registers our own architectures
 from stages.contracts.errors import StageError
 from stages.contracts.files import sha256_of
 from stages.contracts.modelfolder import Start
-from stages.train.params import InitMissing, Recipe
+from stages.contracts.networks import Headed, body_of
+from stages.train.params import RANDOM, InitMissing, Recipe
 
 HUB_FILE = "model.safetensors"
 HUB_PATIENCE_S = 5.0
@@ -52,7 +53,7 @@ def start_model(
     folders: where to look for weight files, in this order. hub: fetches a repository's weight file, raises OSError if
     it cannot. Raises StageError where there are no weights and `init_missing` is "error", or where they do not fit.
     """
-    if recipe.init == "random":
+    if recipe.start == RANDOM:
         return _random(recipe, classes, note=None)
     name = f"{recipe.arch}.imagenet.safetensors"
     for folder in folders:
@@ -70,7 +71,7 @@ def start_model(
     if init_missing == "error" or recipe.init_sha256:
         raise StageError(
             f"ImageNet weights of {recipe.arch} are missing: {tried}. Put the file into a folder and name it in "
-            "weights_dir of params.yaml or in STROMA_WEIGHTS, or set the recipe's init: random"
+            f"weights_dir of params.yaml or in STROMA_WEIGHTS, or set the recipe's start: {RANDOM}"
         )
     return _random(recipe, classes, note="ImageNet weights were not to be had; random start")
 
@@ -113,27 +114,45 @@ def _create(recipe: Recipe, classes: int, **options: Any) -> nn.Module:
     config = get_pretrained_cfg(recipe.arch, allow_unregistered=True)
     if config is not None and config.fixed_input_size:
         options = {"img_size": recipe.image_size, **options}
-    model = timm.create_model(recipe.arch, num_classes=classes, drop_rate=recipe.dropout, **options)
-    # timm draws the classifiers of its MobileNets and EfficientNets from +-1 / sqrt(classes): with two classes and
-    # 1,280 features the first loss is 7 instead of 0.7, and a short training is spent on unlearning it.
-    classifier = model.get_classifier()
+    if recipe.head is not None:
+        model = timm.create_model(
+            "headed", body=recipe.arch, hidden=recipe.head.hidden, head_drop_rate=recipe.head.dropout,
+            num_classes=classes, **options,
+        )  # fmt: skip
+    else:
+        model = timm.create_model(recipe.arch, num_classes=classes, drop_rate=recipe.dropout, **options)
+    redraw(model.get_classifier())
+    return model
+
+
+def redraw(classifier: nn.Module) -> None:
+    """Draw a classifier anew as torch does.
+
+    timm draws those of its MobileNets and EfficientNets from +-1 / sqrt(classes): with two classes and 1,280 features
+    the first loss is 7 instead of 0.7, and a short training is spent on unlearning it.
+    """
     if isinstance(classifier, nn.Linear):
         classifier.reset_parameters()
-    return model
 
 
 def _random(recipe: Recipe, classes: int, note: str | None) -> StartModel:
     model = _create(recipe, classes)
-    config: dict[str, Any] = model.pretrained_cfg
+    config: dict[str, Any] = body_of(model).pretrained_cfg
     return StartModel(model, Start(init="random", note=note), tuple(config["mean"]), tuple(config["std"]))
 
 
 def _from_hub(recipe: Recipe, classes: int, file: Path) -> StartModel:
     """Weights as timm publishes them; it knows how to read and adapt them."""
     sha256 = _pinned(recipe, file)
-    overlay = {"file": str(file), "custom_load": False}
-    model = _create(recipe, classes, pretrained=True, pretrained_cfg_overlay=overlay)
-    config: dict[str, Any] = model.pretrained_cfg
+    options = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file), "custom_load": False}}
+    if recipe.head is None:
+        model = _create(recipe, classes, **options)
+    else:
+        model = _create(recipe, classes)
+        whole = _create(recipe.model_copy(update={"head": None}), classes, **options).state_dict()
+        own = model.body.state_dict()
+        model.body.load_state_dict({key: value for key, value in whole.items() if key in own})
+    config: dict[str, Any] = body_of(model).pretrained_cfg
     return StartModel(model, Start(init="imagenet", sha256=sha256), tuple(config["mean"]), tuple(config["std"]))
 
 
@@ -151,13 +170,11 @@ def _from_file(recipe: Recipe, classes: int, file: Path) -> StartModel:
         raise StageError(f"{file} says that it holds {meant}, not {recipe.arch}; rename it to what it holds")
     model = _create(recipe, classes, **json.loads(about.get("create_kwargs", "{}")))
     _load(model, state, file)
-    config: dict[str, Any] = model.pretrained_cfg
+    config: dict[str, Any] = body_of(model).pretrained_cfg
     trusted = about.get("batchnorm") == "trusted"
     return StartModel(
         model,
-        Start(
-            init="imagenet", sha256=sha256, note=None if trusted else "BatchNorm statistics taken from training tissue"
-        ),
+        Start(init="imagenet", sha256=sha256, note=None if trusted else RETAKEN),
         mean=_numbers(about, "input_mean", config["mean"]),
         std=_numbers(about, "input_std", config["std"]),
         trust_batchnorm=trusted,
@@ -166,18 +183,22 @@ def _from_file(recipe: Recipe, classes: int, file: Path) -> StartModel:
 
 def _load(model: nn.Module, state: dict[str, torch.Tensor], file: Path) -> None:
     """Load all but the classifier, whose classes are others. Raises StageError if anything else does not fit."""
-    classifier = model.pretrained_cfg["classifier"]
-    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    body = {key: value for key, value in state.items() if key.rpartition(".")[0] not in heads}
-    own = {key: value.shape for key, value in model.state_dict().items() if key.rpartition(".")[0] not in heads}
-    given = {key: value.shape for key, value in body.items()}
-    wrong = sorted(key for key in given.keys() | own.keys() if given.get(key) != own.get(key))
+    body = body_of(model)
+    classifier = body.pretrained_cfg["classifier"]
+    replaced = [classifier] if isinstance(classifier, str) else list(classifier)
+    if isinstance(model, Headed):
+        replaced += model.replaced
+    left = tuple(f"{name}." for name in replaced)
+    given = {key: value for key, value in state.items() if not key.startswith(left)}
+    own = {key: value.shape for key, value in body.state_dict().items() if not key.startswith(left)}
+    shapes = {key: value.shape for key, value in given.items()}
+    wrong = sorted(key for key in shapes.keys() | own.keys() if shapes.get(key) != own.get(key))
     if wrong:
         raise StageError(
-            f"{file} does not fit {type(model).__name__}: {len(wrong)} of {len(own)} tensors are missing, unknown or "
+            f"{file} does not fit {type(body).__name__}: {len(wrong)} of {len(own)} tensors are missing, unknown or "
             f"of another shape ({', '.join(wrong[:3])}); it must hold timm's key names"
         )
-    model.load_state_dict(body, strict=False)
+    body.load_state_dict(given, strict=False)
 
 
 def _pinned(recipe: Recipe, file: Path) -> str:

@@ -23,7 +23,7 @@ BASELINE = {
     "task": "binary",
     "protocol": "case",
     "image_size": 8,
-    "init": "random",
+    "start": "weights/random",
     "optimizer": "adam",
     "lr": 0.005,
     "epochs": 2,

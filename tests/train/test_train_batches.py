@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.contracts.modelfolder import normalising
-from stages.train.augment import STAINS, drawn, gathered, restained, viewed, warped
+from stages.train.augment import STAINS, drawn, gathered, restained, viewed, views_of, warped
 from stages.train.batches import Batches, load_corpus
-from stages.train.params import Augment, Recipe
+from stages.train.choices import Augment
+from stages.train.params import Recipe
 from stages.train.sampling import chances, class_weights, epoch_batches, generator
 
 SIDE = 12
@@ -18,7 +19,7 @@ SIDE = 12
 
 def recipe(**changes: object) -> Recipe:
     base = {"arch": "baseline_cnn", "sources": ["idc", "breakhis"], "task": "binary", "protocol": "case"}
-    return Recipe(**{**base, "image_size": 8, "epochs": 1, **changes})
+    return Recipe(**{**base, "image_size": 8, "start": "weights/random", "epochs": 1, **changes})
 
 
 def two_sources() -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -70,11 +71,11 @@ def test_warped_training_images_are_kept_larger_than_the_model_sees() -> None:
 
 
 def test_the_same_moment_draws_the_same_batch_and_another_moment_another() -> None:
-    batches, _, _ = batches_of(recipe(), Augment(eightfold=True, rotate=20, zoom=0.2))
-    positions = np.arange(16)
-    first = batches(positions, generator(1, 2, 3))[0].clone()
-    again = batches(positions, generator(1, 2, 3))[0].clone()
-    later = batches(positions, generator(1, 2, 4))[0].clone()
+    augment = Augment(eightfold=True, rotate=20, zoom=0.2)
+    batches, _, _ = batches_of(recipe(), augment)
+    first, again, later = (
+        batches(np.arange(16), drawn(augment, 16, generator(1, 2, step)))[0].clone() for step in (3, 3, 4)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
 
@@ -90,6 +91,12 @@ def test_each_image_of_a_batch_gets_its_own_draw() -> None:
 
 def test_the_flip_of_a_recipe_only_mirrors_left_and_right() -> None:
     assert set(drawn(Augment(flip=True), 100, generator(1, 0, 0)).view) == {0, 1}
+
+
+def test_each_mirror_of_a_recipe_is_drawn_by_itself() -> None:
+    assert views_of(Augment(flip_vertical=True)) == (0, 2)
+    assert views_of(Augment(flip=True, flip_vertical=True)) == (0, 1, 2, 3)
+    assert views_of(Augment(eightfold=True, flip=True)) == tuple(range(8))
 
 
 def test_oblong_images_are_never_turned_by_a_quarter() -> None:
@@ -188,6 +195,13 @@ def test_an_epoch_shows_every_image_once_in_batches_of_even_size(count: int, siz
     lengths = [len(batch) for batch in batches]
     assert max(lengths) - min(lengths) <= 1
     assert min(lengths) >= 2
+
+
+def test_balanced_draws_each_class_of_each_source_equally_often() -> None:
+    source, target = np.repeat([0, 1], [900, 100]), np.tile([0, 0, 0, 1], 250)
+    chance = chances(source, target, np.arange(1000), "balanced")
+    cells = [chance[(source == one) & (target == label)].sum() for one in (0, 1) for label in (0, 1)]
+    assert cells == pytest.approx([0.25] * 4)
 
 
 def test_the_smaller_source_is_not_drowned() -> None:

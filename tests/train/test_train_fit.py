@@ -11,17 +11,19 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
 from stages.train.checkpoint import Checkpoint, fingerprint
 from stages.train.figures import auroc, balanced_accuracy, figures
-from stages.train.fit import better, learning_rate, make_optimizer
-from stages.train.params import Recipe
+from stages.train.optimize import MovingAverage, learning_rate, make_optimizer
+from stages.train.params import Recipe, stretches
+from stages.train.session import better
 
 
 def recipe(**changes: object) -> Recipe:
     base = {"arch": "baseline_cnn", "sources": ["idc"], "task": "binary", "protocol": "case", "image_size": 8}
+    base["start"] = "weights/random"
     return Recipe(**{**base, "epochs": 3, "lr": 0.01, **changes})
 
 
 def test_onecycle_is_the_one_of_torch() -> None:
-    ours = recipe(schedule="onecycle")
+    ours = stretches(recipe(schedule="onecycle"))[0]
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=60, cycle_momentum=False)
     for step in range(60):
@@ -33,14 +35,36 @@ def test_onecycle_is_the_one_of_torch() -> None:
 
 
 def test_exponential_decays_after_each_epoch() -> None:
-    ours = recipe(schedule="exponential", decay=0.95)
+    ours = stretches(recipe(schedule="exponential", decay=0.95))[0]
     assert [learning_rate(ours, epoch, 7, 20) for epoch in range(3)] == pytest.approx([0.01, 0.0095, 0.009025])
 
 
 def test_cosine_ends_at_nothing_and_constant_stays() -> None:
-    assert learning_rate(recipe(schedule="cosine"), 0, 0, 5) == pytest.approx(0.01)
-    assert learning_rate(recipe(schedule="cosine"), 2, 4, 5) == pytest.approx(0)
-    assert learning_rate(recipe(), 2, 4, 5) == 0.01
+    cosine, constant = stretches(recipe(schedule="cosine"))[0], stretches(recipe())[0]
+    assert learning_rate(cosine, 0, 0, 5) == pytest.approx(0.01)
+    assert learning_rate(cosine, 2, 4, 5) == pytest.approx(0)
+    assert learning_rate(constant, 2, 4, 5) == 0.01
+
+
+def test_the_rate_climbs_during_the_warm_up_and_the_schedule_follows() -> None:
+    cosine = stretches(recipe(schedule="cosine", warmup=1.0))[0]
+    assert [learning_rate(cosine, 0, step, 4) for step in range(4)] == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
+    assert learning_rate(cosine, 1, 0, 4) == pytest.approx(0.01)
+    assert learning_rate(cosine, 2, 3, 4) == pytest.approx(0)
+
+
+def test_the_moving_average_follows_the_weights_and_takes_their_place() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    average = MovingAverage(layer, 0.9)
+    torch.nn.init.ones_(layer.weight)
+    average.update()
+    with average.in_place():
+        assert layer.weight.item() == pytest.approx(1 - 2 / 11)
+    assert layer.weight.item() == 1
+    for _ in range(200):
+        average.update()
+    assert average.tensors["weight"].item() == pytest.approx(1, abs=1e-6)
 
 
 def test_biases_and_norms_are_not_decayed() -> None:

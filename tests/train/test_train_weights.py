@@ -19,6 +19,7 @@ ARCH = "mobilenetv3_small_050"
 
 def recipe(**changes: object) -> Recipe:
     base = {"arch": ARCH, "sources": ["idc"], "task": "binary", "protocol": "case", "image_size": 32, "epochs": 1}
+    base["start"] = "weights/imagenet"
     return Recipe(**{**base, **changes})
 
 
@@ -142,5 +143,5 @@ def test_batchnorm_statistics_become_those_of_the_images_shown() -> None:
 
 def test_a_fresh_classifier_starts_out_undecided() -> None:
     torch.manual_seed(0)
-    model = start_model(recipe(arch="mobilenetv2_100", init="random"), 2, [], "error", no_hub).model
+    model = start_model(recipe(arch="mobilenetv2_100", start="weights/random"), 2, [], "error", no_hub).model
     assert model.get_classifier().weight.abs().max() < 0.05
