@@ -48,8 +48,10 @@ class Board:
             self._tell(lambda: update_progress_artifact(self._progress, progress=100.0 * done / self.total))
 
     def publish(self, summary: Summary, workspace: Path) -> None:
-        """Show the verdicts, and the tables and the report that lie in the workspace."""
+        """Show the verdicts; the tables and the report of the workspace too, unless nothing ran and they are known."""
         self._tell(lambda: create_table_artifact(summary.table(), key="verdicts", description=_headline(summary)))
+        if summary.verdict == "unchanged":
+            return
         for key, read in (("comparison", comparison_rows), ("validation", validation_rows)):
             if rows := read(workspace):
                 self._tell(lambda key=key, rows=rows: create_table_artifact(rows, key=key))

@@ -21,10 +21,14 @@ GUARD = "import os, sys; os.read(int(sys.argv[1]), 1); os.kill(int(sys.argv[2]),
 def call(flow: Callable[..., T], /, *args: object, **options: object) -> T:
     """Run a flow in this process and return what it returns.
 
+    No heartbeats: by them the server notices that a run of a deployment died. A run by hand is watched by whoever
+    started it, `stroma doctor --mend` knows it too, and their end costs up to a second of every run.
+
     Raises FlowError where the configured server does not answer. Where it goes away later, says so and ends the process
     with status 1: nobody can be told of anything any more, and Prefect would go on trying for a minute at exit.
     """
     import httpx
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     url = _answering_server()
     if url is None:
@@ -33,7 +37,8 @@ def call(flow: Callable[..., T], /, *args: object, **options: object) -> T:
     gc.freeze()
     gc.enable()
     try:
-        return flow(*args, **options)
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            return flow(*args, **options)
     except KeyboardInterrupt:
         print("interrupted; nothing of it runs on, and the next run goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
