@@ -1,7 +1,6 @@
 """Runs a door that is no stage of the DAG, `python -m stages.<room>.<door>`; nothing of it outlives the flow."""
 
 import os
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -13,9 +12,8 @@ from prefect.states import Completed, Failed, State
 
 from flows.environment import of_stage
 from flows.errors import FlowError
-from flows.stage import SUPERVISOR, without_bars
+from flows.stage import LINES_KEPT, supervised, without_bars
 
-LINES_KEPT = 12
 TIMEOUT_S = 6 * 3600
 """Of one door: scoring a champion on the full data on one core takes well under an hour; a first push may take long."""
 
@@ -54,17 +52,7 @@ def _supervised(
     """Run a command under the supervisor. name: how an error calls it."""
     held, leash = os.pipe()
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", SUPERVISOR, str(held), str(TIMEOUT_S), *command],
-            cwd=workspace,
-            env=of_stage() | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(held,),
-            start_new_session=True,  # Ctrl-C is for the flow, which lets go of the pipe
-        )
-        os.close(held)
+        process = supervised(workspace, command, held, TIMEOUT_S, of_stage() | environment)
         last: deque[str] = deque(maxlen=LINES_KEPT)
         for raw in process.stdout or ():
             line = without_bars(raw)

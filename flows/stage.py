@@ -78,17 +78,7 @@ def repro(
             os.close(leash)
             return StageOutcome(stage, "failed", 0.0, None, "the run was stopped before it started")
         _leashes[workspace].add(leash)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", SUPERVISOR, str(held), str(timeout_s or 0), *command],
-            cwd=workspace,
-            env=of_stage(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(held,),
-            start_new_session=True,  # Ctrl-C is for the flow, which lets go of the pipe
-        )
-        os.close(held)
+        process = supervised(workspace, command, held, timeout_s or 0, of_stage())
     verdict, last = _listen(process, stage, say)
     status = process.wait()
     with _guard:
@@ -99,6 +89,27 @@ def repro(
     if status == 0:
         return StageOutcome(stage, verdict or "ran", seconds, None)
     return StageOutcome(stage, "failed", seconds, None, "\n".join([*last, *_reason(status, timeout_s)]))
+
+
+def supervised(
+    workspace: Path, command: list[str], held: int, timeout_s: float, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start `command` under a supervisor that stops it when the other end of the pipe `held` closes.
+
+    held: is closed here. timeout_s: 0 for none. The output comes as one stream.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", SUPERVISOR, str(held), str(timeout_s), *command],
+        cwd=workspace,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(held,),
+        start_new_session=True,  # Ctrl-C is for the flow, which lets go of the pipe
+    )
+    os.close(held)
+    return process
 
 
 def _listen(
