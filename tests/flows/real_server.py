@@ -73,7 +73,7 @@ class RealServer:
     def start_run(self, deployment: str) -> str:
         """Ask for a run of `flow/name`, as soon as it is deployed; its id."""
         path = f"{self.url}/deployments/name/{deployment}"
-        found = eventually(lambda: (answer := httpx.get(path, timeout=30)).is_success and answer.json(), 60)
+        found = eventually(lambda: (answer := httpx.get(path, timeout=30)).is_success and answer.json(), 180)
         return self.ask(f"deployments/{found['id']}/create_flow_run", state={"type": "SCHEDULED"})["id"]
 
     def state_of(self, run: str) -> str:
