@@ -1,5 +1,6 @@
 """Calls a flow from the command line, so that a server which is absent or goes away costs one line, not a screenful."""
 
+import gc
 import logging
 import os
 import subprocess
@@ -29,6 +30,8 @@ def call(flow: Callable[..., T], /, *args: object, **options: object) -> T:
     if url is None:
         _start_temporary_server()
     _quieten()
+    gc.freeze()
+    gc.enable()
     try:
         return flow(*args, **options)
     except KeyboardInterrupt:
@@ -43,6 +46,8 @@ def call(flow: Callable[..., T], /, *args: object, **options: object) -> T:
         )
         sys.stdout.flush()
         os._exit(1)
+    finally:
+        gc.freeze()  # what is left is the interpreter's end, which need not look at it once more
 
 
 def _answering_server() -> str | None:

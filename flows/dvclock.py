@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.utils.serialize import modify_yaml
 
 from flows.graph import Plan, opened
 
@@ -69,8 +70,6 @@ def restore_order(workspace: Path, plan: Plan) -> None:
 
     Entries that were there keep their place, foreign ones too; new ones follow in the order in which `dvc repro` runs.
     """
-    from dvc.utils.serialize import modify_yaml
-
     path = workspace / PENDING
     with opened(workspace):
         for file, before in json.loads(path.read_text()).items():

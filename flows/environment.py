@@ -28,6 +28,8 @@ def prepare(workspace: Path) -> None:
         home = workspace.resolve() / ".stroma/prefect"
         home.mkdir(parents=True, exist_ok=True)  # Prefect makes one folder, not two
         defaults["PREFECT_HOME"] = str(home)
+    if not sys.stderr.isatty():
+        defaults["PREFECT_LOGGING_COLORS"] = "false"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
 

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo, lock_repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.stage import Stage
+from dvc.utils import parse_target
 
 from flows.errors import FlowError
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
-    from dvc.stage import Stage
 
 PROJECT_FILE = "dvc.yaml"
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -50,11 +52,8 @@ class Plan:
 
 
 @contextmanager
-def opened(workspace: Path) -> Iterator["Repo"]:
+def opened(workspace: Path) -> Iterator[Repo]:
     """The workspace's DVC repository, under DVC's lock, for which it waits. Raises FlowError for what DVC refuses."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo, lock_repo
-
     try:
         with Repo(str(workspace), _wait_for_lock=True) as repo, lock_repo(repo):
             yield repo
@@ -70,8 +69,6 @@ def read_plan(workspace: Path, targets: Sequence[str] = ()) -> Plan:
     as `dvc repro` takes them; none: every stage of dvc.yaml. Raises FlowError where DVC cannot read or find something.
     """
     with opened(workspace) as repo:
-        from dvc.repo.reproduce import get_active_graph, plan_repro
-
         graph = get_active_graph(repo.index.graph)
         if targets:
             stages = [stage for target in targets for stage in _found(repo, workspace, target)]
@@ -87,15 +84,13 @@ def read_plan(workspace: Path, targets: Sequence[str] = ()) -> Plan:
     return Plan(nodes, locks)
 
 
-def _found(repo: "Repo", workspace: Path, target: str) -> list["Stage"]:
+def _found(repo: Repo, workspace: Path, target: str) -> list[Stage]:
     """The stages that a target names. DVC would look for the file below the current folder."""
-    from dvc.utils import parse_target
-
     path, name = parse_target(target)
     return repo.stage.load_all(str(workspace / (path or PROJECT_FILE)), name)
 
 
-def _name(stage: "Stage", workspace: Path) -> str:
+def _name(stage: Stage, workspace: Path) -> str:
     """How `dvc repro` in the workspace is told this stage (`stage.addressing` is relative to the current folder)."""
     path = os.path.relpath(stage.path, workspace)
     name = getattr(stage, "name", None)
@@ -104,12 +99,12 @@ def _name(stage: "Stage", workspace: Path) -> str:
     return name if path == PROJECT_FILE else f"{path}:{name}"
 
 
-def _lock_file(stage: "Stage", workspace: Path) -> str | None:
+def _lock_file(stage: Stage, workspace: Path) -> str | None:
     path = Path(os.path.relpath(stage.path, workspace))
     return str(path.with_suffix(".lock")) if path.name == PROJECT_FILE else None
 
 
-def _changes(stage: "Stage") -> Iterator[str]:
+def _changes(stage: Stage) -> Iterator[str]:
     """What DVC's status says of a stage, a clause each: `changed deps: data/x.csv (modified)`."""
     for changes in stage.status(check_updates=True).values():
         for change in changes:

@@ -12,7 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from voluptuous import Invalid
 
 from flows.dvclock import parsed
 from flows.errors import FlowError
@@ -107,9 +110,6 @@ def _is_lock_file(text: str) -> bool:
 
     Cut between two lines it may still be that; then DVC restores or runs the stages that are missing: no harm done.
     """
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
-
     try:
         COMPILED_LOCKFILE_SCHEMA(parsed(text) or {})
     except (yaml.YAMLError, Invalid):
@@ -119,8 +119,6 @@ def _is_lock_file(text: str) -> bool:
 
 def _mend_rwlock(workspace: Path) -> Iterator[str]:
     """DVC drops entries of dead processes itself, but not a cut file, nor an entry whose pid now is another process."""
-    import psutil
-
     path = workspace / RWLOCK
     if not path.exists():
         return
@@ -137,13 +135,13 @@ def _mend_rwlock(workspace: Path) -> Iterator[str]:
     if not pids:
         return
     since = path.stat().st_mtime
-    if any(_runs_since_before(psutil, pid, since) for pid in pids):
+    if any(_runs_since_before(pid, since) for pid in pids):
         return  # somebody's own `dvc` command; DVC says whose
     path.unlink()
     yield f"{path} named processes that are gone ({', '.join(map(str, sorted(pids)))}); removed it"
 
 
-def _runs_since_before(psutil: Any, pid: int, moment: float) -> bool:
+def _runs_since_before(pid: int, moment: float) -> bool:
     """The process of an entry still runs. One that started after the file was last written only has its number."""
     try:
         process = psutil.Process(pid)
