@@ -73,6 +73,8 @@ def _cell(row: Mapping[str, str], key: str) -> str:
     text = row[key]
     if not text:
         return "-"
+    if key == "start" and text not in ("imagenet", "random"):
+        return "recipe"
     if key.endswith(("accuracy", "auroc")):
         return f"{float(text):.3f}"
     if key == "params_m":

@@ -4,6 +4,7 @@ It reads params.yaml, holds the numeric libraries to the number of threads that 
 last line, turns expected errors into one line and exit status 1, and leaves one record of the run in .stroma/runs/.
 """
 
+import atexit
 import errno
 import gc
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from stages.contracts.errors import StageError
 from stages.contracts.files import write_json
@@ -33,8 +35,8 @@ def enter(stage: str, work: Callable[..., str], argument: str | None = None) -> 
     if len(words) != (argument is not None) or words[:1] in (["-h"], ["--help"]):
         print(f"usage: python -m stages.{stage} {argument.upper() if argument else ''}".rstrip(), file=sys.stderr)
         raise SystemExit(0 if words[:1] in (["-h"], ["--help"]) else 2)
-    # The libraries make some hundred thousand objects that stay to the end: looking among them for garbage would cost
-    # a fifth of the start-up, and a second at the exit.
+    # The libraries make some hundred thousand objects that stay to the end: looking among them for garbage, again and
+    # again while they are imported, would cost a fifth of the start-up.
     gc.set_threshold(100_000)
     name = "@".join([stage, *words])
     started, clock = datetime.now(UTC), time.monotonic()
@@ -46,8 +48,15 @@ def enter(stage: str, work: Callable[..., str], argument: str | None = None) -> 
     else:
         print("\n".join(f"{name}: error: {line}" for line in said.splitlines()), file=sys.stderr, flush=True)
     _record(name, started, seconds, status, said)
-    gc.freeze()
-    raise SystemExit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit as the interpreter does, but do not take it apart: with torch loaded that takes more than a second."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _attempt(work: Callable[..., str], words: list[str]) -> tuple[int, str]:

@@ -27,7 +27,7 @@ from stages.contracts.errors import StageError
 from stages.contracts.files import sha256_of
 from stages.contracts.modelfolder import Start
 from stages.contracts.networks import Headed, body_of
-from stages.train.params import RANDOM, InitMissing, Recipe
+from stages.train.params import RANDOM, InitMissing, Recipe, stretches
 
 HUB_FILE = "model.safetensors"
 HUB_PATIENCE_S = 5.0
@@ -138,7 +138,12 @@ def redraw(classifier: nn.Module) -> None:
 def _random(recipe: Recipe, classes: int, note: str | None) -> StartModel:
     model = _create(recipe, classes)
     config: dict[str, Any] = body_of(model).pretrained_cfg
-    return StartModel(model, Start(init="random", note=note), tuple(config["mean"]), tuple(config["std"]))
+    # Frozen layers never see their statistics while they train, and those of a new network are nobody's.
+    frozen = any(phase.freeze != 0 for phase in stretches(recipe))
+    if frozen:
+        note = f"{note}, also of what is frozen" if note else "what is frozen stays random"
+    start = Start(init="random", note=note)
+    return StartModel(model, start, tuple(config["mean"]), tuple(config["std"]), trust_batchnorm=not frozen)
 
 
 def _from_hub(recipe: Recipe, classes: int, file: Path) -> StartModel:
