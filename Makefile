@@ -54,4 +54,4 @@ bench: .venv/made  ## speed and memory against the peers, at full scale (about h
 
 lock:  ## pin again after a change of pyproject.toml
 	@.venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
-		--group train --group stages --group run --group flows --group dev pyproject.toml -o requirements.lock
+		--group train --group tune --group stages --group run --group flows --group dev pyproject.toml -o requirements.lock
