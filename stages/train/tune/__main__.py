@@ -22,13 +22,13 @@ def work(params: Params, name: str) -> str:
     """Search the values of the recipe `name`; write the recipe with the best ones in it, all trials, and figures."""
     from stages.train.params import Recipe, TrainProfile
     from stages.train.ready import ready_for
-    from stages.train.tune.params import Search, TuneProfile, search_faults, thinned, trial_recipe
+    from stages.train.tune.params import Search, TuneProfile, search_faults, thinned, trial_recipe, within_means
     from stages.train.tune.reports import write_reports
 
     profile = section(params, "profile", Profile)
     common = section(params, f"profiles.{profile}.train", TrainProfile)
-    tune = section(params, f"profiles.{profile}.tune", TuneProfile)
     search = section(params, f"tune.{name}", Search)
+    tune = within_means(search, profile, section(params, f"profiles.{profile}.tune", TuneProfile))
     section(params, f"recipes.{name}", Recipe)
     faults = list(search_faults({**params, "tune": {name: params["tune"][name]}}))
     if faults:

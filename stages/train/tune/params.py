@@ -87,18 +87,6 @@ class Round(Section):
         return self
 
 
-class Search(Section):
-    """How the values of one recipe are searched, on its train part, judged by its val part."""
-
-    protocol: Protocol
-    start: str
-    """Both are the recipe's; they stand here because dvc.yaml uses them."""
-    select: Select
-    """Figure of the best epoch by which trials are compared."""
-    seed: Annotated[int, Field(ge=0)] = 20260101
-    rounds: Annotated[list[Round], Field(min_length=1)]
-
-
 class TuneProfile(Section):
     """What a profile changes of every search; null changes nothing."""
 
@@ -112,8 +100,28 @@ class TuneProfile(Section):
     """Of a trial."""
 
 
+class Search(Section):
+    """How the values of one recipe are searched, on its train part, judged by its val part."""
+
+    protocol: Protocol
+    start: str
+    """Both are the recipe's; they stand here because dvc.yaml uses them."""
+    select: Select
+    """Figure of the best epoch by which trials are compared."""
+    seed: Annotated[int, Field(ge=0)] = 20260101
+    rounds: Annotated[list[Round], Field(min_length=1)]
+    budget: dict[Profile, TuneProfile] = Field(default_factory=dict)
+    """What a profile changes of this search; it goes before what it changes of all."""
+
+
+def within_means(search: Search, profile: Profile, common: TuneProfile) -> TuneProfile:
+    """What a profile changes of one search. common: of every search."""
+    own = search.budget.get(profile, TuneProfile())
+    return common.model_copy(update=own.model_dump(exclude_none=True))
+
+
 def thinned(one: Round, profile: TuneProfile) -> Round:
-    """The round as a profile runs it; of a grid, the axes as lists."""
+    """The round as a profile runs it; of a grid, its axes as lists."""
     if one.sampler == "tpe":
         return one.model_copy(update={"trials": min(one.trials, profile.trials or one.trials)})
     return one.model_copy(
