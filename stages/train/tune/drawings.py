@@ -82,7 +82,8 @@ def _map(on: "Axes", sought: "Sought", axes: list[str], select: Select, title: s
     on.add_patch(Rectangle((at[1] - 0.5, at[0] - 0.5), 1, 1, fill=False, edgecolor=RED, linewidth=2))
     on.set_yticks(range(len(rows)), [_short(value) for value in rows])
     on.set_xticks(range(len(columns)), [_short(value) for value in columns], rotation=45 if len(columns) > 6 else 0)
-    on.set(ylabel=LABELS.get(axes[0], axes[0]), xlabel=LABELS.get(axes[1], axes[1]), title=title)
+    across = LABELS.get(axes[1], axes[1]) + (" (grey: given up)" if np.isnan(values).any() else "")
+    on.set(ylabel=LABELS.get(axes[0], axes[0]), xlabel=across, title=title)
     on.figure.colorbar(shown, ax=on, label=SELECTS[select])
 
 
