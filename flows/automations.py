@@ -50,9 +50,7 @@ def _run_failed(notify: UUID | None) -> AutomationCore:
         trigger=EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.role": "deployment", "prefect.resource.name": OURS}
-            ),
+            match_related=ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.name": OURS}),
             posture=Posture.Reactive,
         ),
         actions=[_alert(notify, text)],
