@@ -64,7 +64,7 @@ def fit(
     number, or a step has too few images for the devices.
     """
     corpus = train.corpus
-    _check_shares(fabric, recipe, len(corpus))
+    check_shares(fabric, recipe, len(corpus))
     chance = chances(corpus.source, corpus.target, corpus.case, recipe.sampler)
     weight = class_weights(chance, corpus.target, start.model.num_classes)
     weight = weight if recipe.class_weights else np.ones_like(weight)
@@ -100,7 +100,7 @@ def fit(
     return Fitted(session.best_weights, state, progress.done / max(time.monotonic() - started, 1e-9), said)
 
 
-def _check_shares(fabric: Fabric, recipe: Recipe, images: int) -> None:
+def check_shares(fabric: Fabric, recipe: Recipe, images: int) -> None:
     """Each device gets a micro-batch of every step."""
     size, devices = min(recipe.batch_size, images), fabric.world_size
     if devices > 1 and size // (devices * recipe.accumulate) < SMALLEST:
