@@ -312,7 +312,7 @@ def test_every_recipe_of_params_trains_and_plain_timm_predicts_the_same(
     name: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.write_data({"idc": 48, "breakhis": 96})
-    few = {"image_size": 32, "batch_size": 32, "epochs": 1, "budget": {}}
+    few = {"image_size": 32, "batch_size": 32, "epochs": 1, "budget": {}, "values": "params.yaml"}
     parent = RECIPES[name]["start"].removeprefix("models/")
     wanted = [one for one in (parent, name) if one in RECIPES]
     workspace.write_params({one: {**RECIPES[one], **few} for one in wanted})
