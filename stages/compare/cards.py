@@ -1,5 +1,6 @@
 """The card of each recipe and ensemble: what it is for, what made it, how well it does, and where it ends."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def card(result: Result, findings: Findings, figures: Sequence[str]) -> str:
         limits=_limits(result, findings),
         table=table,
     )
-    return text.rstrip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"  # a block left out leaves its blank lines
 
 
 def write_cards(cards: Mapping[str, str], folder: Path = CARDS) -> None:

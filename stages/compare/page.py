@@ -91,7 +91,7 @@ def _overview(findings: Findings) -> list[Figure]:
                 leaks = f" ({LEAKS})" if shared_cases(findings, result) else ""
                 lines[f"{value:.3f} {result.recipe}{leaks}"] = curves[source]
         if lines:
-            title = f"ROC, {name} by image ({findings.data})"
+            title = f"ROC of malignant, {name} by image ({findings.data})"
             found.append(Figure(f"roc_{source}", drawings.roc_beside(lines, title), f"{title}: {', '.join(lines)}"))
     return found
 
