@@ -59,6 +59,7 @@ def rendered(findings: Findings, table: pd.DataFrame, drawn: Mapping[str, Sequen
         quarantine=quarantine_grid(findings.validation),
         failed=[one for one in findings.validation["expectations"] if not one["success"]],
         rules=len(findings.validation["expectations"]),
+        averaged=any(result.is_ensemble for result in findings.results),
         overview=_overview(findings),
         portraits=[_portrait(result, findings, drawn[result.recipe]) for result in findings.results],
     )
