@@ -43,11 +43,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_comparison_has_one_row_for_each_recipe_and_says_demo(clone: Path) -> None:
+def test_the_comparison_has_one_row_for_each_recipe_and_ensemble_and_says_demo(clone: Path) -> None:
     table = pd.read_csv(clone / "reports/comparison.csv")
-    recipes = yaml.safe_load((clone / "params.yaml").read_text())["recipes"]
+    params = yaml.safe_load((clone / "params.yaml").read_text())
     assert table.columns[0] == "recipe"
-    assert list(table["recipe"]) == list(recipes)
+    assert list(table["recipe"]) == [*params["recipes"], *params["ensembles"]]
+    assert all((clone / f"reports/cards/{name}.md").is_file() for name in table["recipe"])
     assert set(table["data"]) == {"demo"}
     assert "demo" in (clone / "reports/comparison.html").read_text()
     assert "mobilenetv3_subtype" in run(clone, "python", "-m", "stages.compare.table")
