@@ -30,6 +30,7 @@ RECIPE = {
     "protocol": "case",
     "image_size": 8,
     "start": "weights/random",
+    "values": "params.yaml",
     "batch_size": 512,
     "lr": 0.001,
     "epochs": 1,

@@ -2,7 +2,8 @@
 
 Each room checks its own section when it is entered; this looks at every section at once, so that a typo in the last
 one does not wait for the first stage to finish, and at what only the whole can tell: keys that no room owns, recipes
-whose protocol is not built, names of recipes that there are not, recipes that start from a model that nobody makes.
+whose protocol is not built, names of recipes that there are not, recipes that start from a model that nobody makes or
+take values that nobody searches, searches that do not fit their recipes.
 """
 
 import importlib
@@ -12,8 +13,12 @@ from typing import Any
 
 from stages.contracts.errors import StageError
 from stages.contracts.sections import Params, nearest, read_params, section
+from stages.train.params import PARAMS_FILE
+from stages.train.tune.params import search_faults
 
 ROOMS = ("download", "merge", "validate", "index", "train", "evaluate", "compare")
+OWNERS = (*ROOMS, "train.tune")
+"""Of sections of params.yaml."""
 
 
 def owned_sections() -> dict[str, Any]:
@@ -22,8 +27,8 @@ def owned_sections() -> dict[str, Any]:
     Two rooms may read one key; the first one's type checks it here.
     """
     owned: dict[str, Any] = {}
-    for room in ROOMS:
-        for pattern, model in importlib.import_module(f"stages.{room}.params").SECTIONS.items():
+    for owner in OWNERS:
+        for pattern, model in importlib.import_module(f"stages.{owner}.params").SECTIONS.items():
             owned.setdefault(pattern, model)
     return {"threads": int, **owned}
 
@@ -42,6 +47,9 @@ def faults(params: Params) -> list[str]:
         *_mismatched_protocols(params),
         *_unknown_recipes(params),
         *_lost_starts(params),
+        *_lost_values(params),
+        *search_faults(params),
+        *_mixed_ensembles(params),
     ]
 
 
@@ -99,12 +107,47 @@ def _lost_starts(params: Params) -> Iterator[str]:
             yield f"{where}: {' starts from '.join([*seen, name])}; let one of them start from weights"
 
 
+def _lost_values(params: Params) -> Iterator[str]:
+    """A line for each recipe whose values no search of its own chooses."""
+    for name, recipe in params["recipes"].items():
+        where, own = f"params.yaml: recipes.{name}.values = {recipe['values']!r}", f"reports/tune/{name}.json"
+        if recipe["values"] not in (PARAMS_FILE, own):
+            yield f"{where} is the search of another recipe; set {PARAMS_FILE} or {own}"
+        elif recipe["values"] == own and name not in params["tune"]:
+            yield f"{where}, but there is no tune.{name}; add a search, or set values: {PARAMS_FILE}"
+
+
 def _unknown_recipes(params: Params) -> Iterator[str]:
-    recipes = list(params["recipes"])
+    recipes, ensembles = list(params["recipes"]), list(params["ensembles"])
     named = [("retrain.recipes", name) for name in params["retrain"]["recipes"]]
     for key, name in [*named, ("drift.recipe", params["drift"]["recipe"])]:
-        if name not in recipes:
+        if name in ensembles:
+            yield f"params.yaml: {key} names {name!r}, an ensemble; a champion is one model, so name a recipe"
+        elif name not in recipes:
             yield f"params.yaml: {key} names {name!r}, which is no recipe{nearest(name, recipes)}"
+
+
+def _mixed_ensembles(params: Params) -> Iterator[str]:
+    """A line for each ensemble whose name is taken, or whose members are no recipes or cannot be averaged."""
+    recipes = params["recipes"]
+    for name, ensemble in params["ensembles"].items():
+        where, members = f"params.yaml: ensembles.{name}", ensemble["members"]
+        if name in recipes:
+            yield f"{where} has the name of a recipe, whose files it would overwrite; give it another one"
+        strangers = [one for one in members if one not in recipes]
+        yield from (
+            f"{where}.members names {one!r}, which is no recipe{nearest(one, list(recipes))}" for one in strangers
+        )
+        if strangers:
+            continue
+        for key, other in (("task", None), ("protocol", ensemble["protocol"]), ("fold", None)):
+            found = {one: recipes[one].get(key, 0) for one in members}
+            if len({*found.values(), *([other] if other else [])}) > 1:
+                said = ", ".join(f"{one} {value}" for one, value in found.items())
+                beside = f" and it says {other}" if other else ""
+                yield f"{where}.members differ in {key} ({said}){beside}; only recipes of one {key} can be averaged"
+        if not set.intersection(*(set(recipes[one]["sources"]) for one in members)):
+            yield f"{where}.members share no source, so there is no image that all of them predict"
 
 
 def main(words: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The demo pipeline as a user runs it: a fresh clone, `dvc repro`, twice."""
+"""The demo pipeline as a user runs it: a fresh clone, `dvc repro`, and much of it once more."""
 
 import json
 import os
@@ -98,7 +98,9 @@ def test_editing_one_recipe_reruns_that_recipe_alone(clone: Path) -> None:
 
 
 def test_a_forced_second_run_leaves_an_identical_lock(clone: Path) -> None:
+    """The data from the first byte on, a network of each kind, and what is computed from all of them."""
     before = (clone / "dvc.lock").read_bytes()
-    run(clone, "dvc", "repro", "--force")
+    run(clone, "dvc", "repro", "--force", "evaluate@mobilenetv2_finetuned", "evaluate@cnn_augmented")
+    run(clone, "dvc", "repro", "--force", "--single-item", "compare")
     assert (clone / "dvc.lock").read_bytes() == before
     assert run(clone, "git", "status", "--porcelain", "--", "stages", "params.yaml", "dvc.yaml") == ""

@@ -12,6 +12,16 @@ from conftest import ROOT
 
 from stages.__main__ import faults, owned_sections
 
+SEARCH = {"protocol": "case", "start": "weights/imagenet", "select": "val_auroc"}
+
+
+def grid(**space: object) -> dict[str, object]:
+    return {"sampler": "grid", "space": space}
+
+
+def tpe(**space: object) -> dict[str, object]:
+    return {"sampler": "tpe", "trials": 3, "space": space}
+
 
 @pytest.fixture
 def params() -> dict[str, Any]:
@@ -60,6 +70,22 @@ def set_key(params: dict[str, Any], key: str, value: Any) -> None:
         ("retrain.recipes", ["mobilnetv2"], "did you mean 'mobilenetv2'?"),
         ("drift.recipe", "mobilenetv22", "did you mean 'mobilenetv2'?"),
         ("gate.margin", 2, "gate.margin = 2"),
+        ("recipes.mobilenetv4.values", "reports/tune/mobilenetv4.json", "there is no tune.mobilenetv4"),
+        ("recipes.efficientnet_b2.values", "reports/tune/mobilenetv3_subtype.json", "the search of another recipe"),
+        ("recipes.efficientnet_b2.values", "reports/tune.json", "expected params.yaml or reports/tune/RECIPE.json"),
+        ("tune.efficientnet_b2.start", "weights/random", "the recipe's is 'weights/imagenet'"),
+        ("tune.efficientnet_b2.slect", "val_loss", "did you mean 'select'?"),
+        ("tune.efficientnet_b3", {**SEARCH, "rounds": [grid(lr=[1])]}, "did you mean 'efficientnet_b2'?"),
+        ("tune.efficientnet_b2.rounds", [grid(dropuot=[0.1])], "did you mean 'dropout'?"),
+        ("tune.efficientnet_b2.rounds", [grid(epochs=[1, 2])], "rounds.0.space.epochs"),
+        ("tune.efficientnet_b2.rounds", [grid(lr=[0.1, 0.1])], "listed twice"),
+        ("tune.efficientnet_b2.rounds", [grid(lr=[0.01, 100])], "less than or equal to 10 (at lr 100)"),
+        ("tune.efficientnet_b2.rounds", [grid(decay=[0.9])], "decay belongs to schedule: exponential"),
+        ("tune.efficientnet_b2.rounds", [grid(lr={"low": 0.1, "high": 1})], "needs the `points` of lr"),
+        ("tune.efficientnet_b2.rounds", [tpe(lr={"low": 0.1, "high": 0.01})], "a range: {low: 0.001"),
+        ("tune.efficientnet_b2.rounds", [tpe(lr={"low": 0.0, "high": 0.1, "log": True})], "log needs a low above 0"),
+        ("tune.efficientnet_b2.rounds", [tpe(batch_size={"low": 8, "high": 64})], "valid integer"),
+        ("tune.efficientnet_b2.rounds", [{**tpe(lr=[0.1]), "trials": None}], "number of `trials`"),
         ("gate.floor.binary.sensitivity", 1.5, "less than or equal to 1"),
         ("drift.false_alarm", 0.0001, "take more"),
     ],

@@ -6,6 +6,7 @@ the same bytes.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -41,6 +42,14 @@ SHOW_LOSS_EVERY = 10
 """Steps; reading the loss makes a GPU wait."""
 
 
+Curves = list[dict[str, float | None]]
+"""What each epoch that is done came to, the first one first."""
+
+
+class DivergenceError(StageError):
+    """The loss is no longer a number."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A finished training."""
@@ -56,13 +65,14 @@ class Fitted:
 
 def fit(
     fabric: Fabric, start: StartModel, recipe: Recipe, checkpoint: Checkpoint | None, *, train: Batches, val: Batches,
-    features_gb: float,
+    features_gb: float, watch: Callable[[Curves], None] | None = None,
 ) -> Fitted:  # fmt: skip
     """Train from `start` on `train` as `recipe` says, choosing the epoch on `val`.
 
     checkpoint: taken up if it holds one, replaced every minute and after every epoch; None for all processes but the
-    first. features_gb: most memory for features of frozen parts. Raises StageError where the loss is no longer a
-    number, or a step has too few images for the devices.
+    first. features_gb: most memory for features of frozen parts. watch: called after each epoch, and with those that a
+    checkpoint holds; what it raises ends the training. Raises DivergenceError where the loss is no longer a number,
+    StageError where a step has too few images for the devices.
     """
     corpus = train.corpus
     check_shares(fabric, recipe, len(corpus))
@@ -77,6 +87,8 @@ def fit(
     if not start.trust_batchnorm and (state.epoch, state.step) == (0, 0):
         reestimate_batchnorm(start.model, lambda: _show_tissue(session.model, train, recipe))
     session.average_from_here()
+    if watch and state.curves:
+        watch(state.curves)
 
     said: list[str] = []
     front: Front | None = None
@@ -94,6 +106,8 @@ def fit(
                 logits = front.predict(fabric, session.model, start.model.num_classes)
                 found = figures(logits, val.corpus.target, val.corpus.source, weight)
                 session.note(epoch, found)
+            if watch:
+                watch(state.curves)
             if state.phase_epoch == phase.epochs or (recipe.patience and state.waited >= recipe.patience):
                 session.leave()
                 front = None
@@ -165,7 +179,7 @@ def _train_epoch(
             saved = time.monotonic()
     loss, accuracy = (sums / state.shown).tolist()
     if not isfinite(loss):
-        raise StageError(f"the loss is {loss} in epoch {state.epoch + 1}: lower the recipe's lr")
+        raise DivergenceError(f"the loss is {loss} in epoch {state.epoch + 1}: lower the recipe's lr")
     return {
         "train_loss": loss,
         # A mixed image has no one class to recognise.

@@ -17,6 +17,11 @@ IMAGENET, RANDOM = "weights/imagenet", "weights/random"
 """Where a recipe may start, beside the model folder of another. Files of these names tell what they mean: DVC makes no
 difference between a path that is not there and one that was forgotten, and each recipe's `start` is one of its deps."""
 
+PARAMS_FILE = "params.yaml"
+"""Where the values of a recipe are taken from, unless a search chooses some of them."""
+
+Select = Literal["val_auroc", "val_balanced_accuracy", "val_accuracy", "val_loss"]
+
 Figure = Annotated[float, Field(ge=0)]
 """A reported number: a share, a count in millions."""
 
@@ -39,6 +44,8 @@ class Recipe(Section):
     """Oblong images: the whole of them out of proportion, or the largest centred square."""
     start: str
     """weights/imagenet, weights/random, or another recipe's model folder: models/RECIPE."""
+    values: str
+    """params.yaml, or reports/tune/RECIPE.json: this very recipe with the values that its search has chosen."""
     init_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """Pins the file of ImageNet weights."""
     head: Head | None = None
@@ -92,7 +99,7 @@ class Recipe(Section):
     compile: bool = False
     """torch.compile, which takes a minute to be quicker and needs a C++ compiler."""
     seed: Annotated[int, Field(ge=0)] = 20260101
-    select: Literal["val_auroc", "val_balanced_accuracy", "val_accuracy", "val_loss"] = "val_auroc"
+    select: Select = "val_auroc"
     """Validation figure by which the best epoch is chosen; over sources, a mean by the root of their size."""
     budget: dict[Profile, Budget] = Field(default_factory=dict)
     """What a profile changes of this recipe, so that the demo stays small."""
@@ -117,6 +124,13 @@ class Recipe(Section):
         if start not in (IMAGENET, RANDOM) and not re.fullmatch(r"models/[^/]+", start):
             raise ValueError(f"expected {IMAGENET}, {RANDOM} or models/RECIPE")
         return start
+
+    @field_validator("values")
+    @classmethod
+    def _said_or_searched(cls, values: str) -> str:
+        if values != PARAMS_FILE and not re.fullmatch(r"reports/tune/[^/]+\.json", values):
+            raise ValueError(f"expected {PARAMS_FILE} or reports/tune/RECIPE.json")
+        return values
 
     @model_validator(mode="before")
     @classmethod

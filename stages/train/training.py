@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from stages.contracts.errors import StageError
 from stages.contracts.files import sha256_of
 from stages.contracts.modelfolder import ModelRecord, normalising
 from stages.train.batches import Batches, Corpus, class_names, load_corpus
-from stages.train.checkpoint import Checkpoint, fingerprint
+from stages.train.checkpoint import CHECKPOINTS, Checkpoint, fingerprint
 from stages.train.choices import Augment
 from stages.train.continued import continued
-from stages.train.fit import Fitted, fit
+from stages.train.fit import Curves, Fitted, fit
 from stages.train.params import InitMissing, Recipe
 from stages.train.weights import StartModel, fetch_from_hub, start_model
 
@@ -49,6 +49,9 @@ class Surroundings:
     """Most memory for features of frozen parts; it changes the time that a training takes, not its result."""
     parent: ModelRecord | None = None
     """Of the recipe whose weights are taken, if it is to start from one."""
+    checkpoints: Path = CHECKPOINTS
+    accelerator: str = "auto"
+    """Of a training on one device."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Trained:
     model: nn.Module
     """With the weights of the best epoch."""
     record: ModelRecord
-    curves: list[dict[str, float | None]]
+    curves: Curves
     images_per_s: float
     checkpoint: Checkpoint | None
     """None for all processes but the first."""
@@ -73,12 +76,13 @@ def usable_sources(rows: pd.DataFrame, recipe: Recipe) -> list[str]:
 
 
 def train_recipe(
-    recipe: Recipe, rows: pd.DataFrame, stores: Mapping[str, np.ndarray], around: Surroundings, fabric: Fabric
-) -> Trained:
+    recipe: Recipe, rows: pd.DataFrame, stores: Mapping[str, np.ndarray], around: Surroundings,
+    watch: Callable[[Curves], None] | None = None, *, fabric: Fabric | None = None,
+) -> Trained:  # fmt: skip
     """Train `recipe` on the rows of one fold of its index.
 
-    rows: of any source. stores: source -> mapped pixel store. fabric: launched. Raises StageError where the training
-    part holds fewer than two classes, or val no image.
+    rows: of any source. stores: source -> mapped pixel store. watch: as `fit` takes it. fabric: launched; None for one
+    device. Raises StageError where the training part holds fewer than two classes, or val no image.
     """
     settle(around.threads)
     rows = rows[rows["source"].isin(usable_sources(rows, recipe))]
@@ -87,16 +91,14 @@ def train_recipe(
     names = class_names(recipe.task)
     untrained = _untrained_classes(train, val, names)
 
-    torch.manual_seed(recipe.seed)
-    if around.parent:
-        start = continued(recipe, names, around.parent, around.index_sha256)
-    else:
-        start = start_model(recipe, len(names), around.weight_folders, around.init_missing, fetch_from_hub)
+    fabric = fabric or Fabric(accelerator=around.accelerator, devices=1, precision=recipe.precision)
+    start = take_start(recipe, around)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         start = replace(start, model=convert_sync_batchnorm(start.model))
     checkpoint = None
     if fabric.is_global_zero:
-        checkpoint = Checkpoint.of(around.name, _fingerprint(recipe, around, start, (train, val), fabric))
+        named = _fingerprint(recipe, around, start, (train, val), fabric)
+        checkpoint = Checkpoint.of(around.name, named, around.checkpoints)
     prepare = normalising(recipe.image_size, recipe.view, start.mean, start.std)
 
     def batches(part: Corpus, augment: Augment) -> Batches:
@@ -111,10 +113,20 @@ def train_recipe(
         train=batches(train, recipe.augment),
         val=batches(val, Augment()),
         features_gb=around.features_gb,
+        watch=watch,
     )
     start.model.load_state_dict(fitted.weights)
     record = _record(recipe, around, start, fitted, parts=(train, val), untrained=untrained, fabric=fabric)
     return Trained(start.model, record, fitted.state.curves, fitted.images_per_s, checkpoint, fitted.said)
+
+
+def take_start(recipe: Recipe, around: Surroundings) -> StartModel:
+    """The recipe's network before its first step."""
+    names = class_names(recipe.task)
+    torch.manual_seed(recipe.seed)
+    if around.parent:
+        return continued(recipe, names, around.parent, around.index_sha256)
+    return start_model(recipe, len(names), around.weight_folders, around.init_missing, fetch_from_hub)
 
 
 def settle(threads: int) -> None:

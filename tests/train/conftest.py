@@ -24,6 +24,7 @@ BASELINE = {
     "protocol": "case",
     "image_size": 8,
     "start": "weights/random",
+    "values": "params.yaml",
     "optimizer": "adam",
     "lr": 0.005,
     "epochs": 2,
@@ -66,7 +67,8 @@ class Workspace:
             "profile": "demo",
             "threads": 1,
             "weights_dir": None,
-            "profiles": {"demo": {"train": profile or {"init_missing": "random", "epochs": None}}},
+            "tune_dir": None,
+            "profiles": {"demo": {"train": profile or {"init_missing": "random", "epochs": None}, "tune": {}}},
             "recipes": recipes,
             **more,
         }
@@ -87,8 +89,8 @@ class Workspace:
         metadata = {"protocol": "case", "data": "demo", "schema_version": 1}
         write_index(rows, metadata, self.root / "data" / "index" / "case.parquet")
 
-    def command(self, recipe: str) -> list[str]:
-        return [sys.executable, "-m", "stages.train", recipe]
+    def command(self, recipe: str, door: str = "train") -> list[str]:
+        return [sys.executable, "-m", f"stages.{door}", recipe]
 
     def environment(self, more: dict[str, str]) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **more}

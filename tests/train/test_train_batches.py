@@ -19,7 +19,9 @@ SIDE = 12
 
 def recipe(**changes: object) -> Recipe:
     base = {"arch": "baseline_cnn", "sources": ["idc", "breakhis"], "task": "binary", "protocol": "case"}
-    return Recipe(**{**base, "image_size": 8, "start": "weights/random", "epochs": 1, **changes})
+    return Recipe(
+        **{**base, "image_size": 8, "start": "weights/random", "values": "params.yaml", "epochs": 1, **changes}
+    )
 
 
 def two_sources() -> tuple[pd.DataFrame, dict[str, np.ndarray]]:

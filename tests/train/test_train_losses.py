@@ -17,7 +17,7 @@ WEIGHT = torch.tensor([0.4, 1.6])
 
 def recipe(**changes: object) -> Recipe:
     base = {"arch": "baseline_cnn", "sources": ["idc"], "task": "binary", "protocol": "case", "image_size": 8}
-    return Recipe(**{**base, "start": "weights/random", "epochs": 1, **changes})
+    return Recipe(**{**base, "start": "weights/random", "values": "params.yaml", "epochs": 1, **changes})
 
 
 def mean(loss: torch.Tensor) -> float:

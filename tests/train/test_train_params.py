@@ -17,6 +17,7 @@ GOOD = {
     "protocol": "case",
     "image_size": 50,
     "start": "weights/imagenet",
+    "values": "params.yaml",
     "epochs": 1,
 }
 
