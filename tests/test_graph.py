@@ -14,6 +14,7 @@ from stages.__main__ import ROOMS
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DOORS = {room: f"{room}/__main__.py" for room in ROOMS} | {
     "ensemble": "evaluate/ensemble.py",
+    "sheets": "train/sheets.py",
     "tune": "train/tune/__main__.py",
 }
 """Stage -> the door that it enters, below stages/."""

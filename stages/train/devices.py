@@ -116,6 +116,8 @@ def _one_of_many(function: Callable[[Fabric], str], fabric: Fabric) -> str:
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  to the end of the process
     try:
         return function(fabric)
+    except StageError as error:
+        raise StageError(str(error)) from None  # `launched` knows no other kind
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise StageError(f"{error.strerror or error}{where}") from error

@@ -26,12 +26,13 @@ from stages.train.figures import figures
 from stages.train.freeze import train_mode
 from stages.train.front import VAL_BATCH, Front
 from stages.train.losses import loss_of
+from stages.train.moments import moment
 from stages.train.optimize import learning_rate
 from stages.train.params import Recipe, stretches
 from stages.train.prefix import cut
 from stages.train.sampling import chances, class_weights, epoch_batches, generator, steps_per_epoch
 from stages.train.session import Session, State
-from stages.train.step import SMALLEST, Step, in_memory, moment
+from stages.train.step import SMALLEST, Step, in_memory
 from stages.train.weights import StartModel, reestimate_batchnorm
 
 CHECKPOINT_EVERY_S = 60.0

@@ -13,34 +13,15 @@ import numpy as np
 import torch
 
 from stages.contracts.errors import StageError
-from stages.train.augment import Draws, drawn
 from stages.train.devices import anywhere, cut, share, summed
 from stages.train.front import Front
 from stages.train.losses import Loss
-from stages.train.mixing import Mixing, drawn_mixing, mixed
-from stages.train.params import Recipe
-from stages.train.sampling import generator
+from stages.train.mixing import mixed
+from stages.train.moments import Moment
 from stages.train.session import Session
 
 SMALLEST = 2
 """Images of a micro-batch: BatchNorm has no variance of one."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """All that is random in one step."""
-
-    seed: int
-    """Of dropout and the like."""
-    draws: Draws
-    mixing: Mixing | None
-
-
-def moment(recipe: Recipe, epoch: int, step: int, images: int) -> Moment:
-    """The draws of one step for its images; they need no state to be resumed."""
-    own = generator(recipe.seed, epoch, step)
-    seed = int(own.integers(2**63))
-    return Moment(seed, drawn(recipe.augment, images, own), drawn_mixing(recipe, images, own))
 
 
 @dataclass(frozen=True)

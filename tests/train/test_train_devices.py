@@ -109,7 +109,7 @@ def trained(fabric: Fabric, **changes: object) -> Trained:
     recipe = Recipe.model_validate({**NORMED, **changes})
     rows, _ = read_index(Path("data/index/case.parquet"), 0)
     around = Surroundings("mine", 1, [], "random", "demo", "0", features_gb=1)
-    return train_recipe(recipe, rows, {"idc": open_pixels(Path("data/pixels/idc.npy"))}, around, fabric)
+    return train_recipe(recipe, rows, {"idc": open_pixels(Path("data/pixels/idc.npy"))}, around, fabric=fabric)
 
 
 def alike(fabric: Fabric, one: Trained) -> bool:
