@@ -30,7 +30,7 @@ METRICS = {
 OF_TWO = ("precision", "sensitivity", "specificity")
 """Metrics that eight classes have of benign against malignant only."""
 EIGHT_CLASSES = (
-    "Balanced accuracy, AUROC (one against the rest) and F1 are means over those of the eight classes that are present; "
+    "Balanced accuracy, AUROC (one against the rest) and F1 are means over the eight classes, those present; "
     "precision, sensitivity and specificity are of malignant against benign."
 )
 
