@@ -33,8 +33,8 @@ lint: .venv/made
 	@ruff check .
 	@ruff format --check .
 
-test: lint  ## ruff, unit tests, and the demo pipeline twice in a temporary clone
-	@python -m pytest
+test: lint  ## ruff, unit tests, and the demo pipeline end to end in a temporary clone
+	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/made  ## speed and memory against the peers, at full scale (about half an hour)
 	@python -m benchmarks.ingest

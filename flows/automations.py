@@ -15,7 +15,8 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.errors import FlowError
 
-HEARTBEAT = "prefect.flow-run.heartbeat"
+HEARTBEAT, RUNNING = "prefect.flow-run.heartbeat", "prefect.flow-run.Running"
+OURS = ["reproduce", "retrain", "drift"]
 ENDED = frozenset(
     f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")
 )
@@ -49,9 +50,7 @@ def _run_failed(notify: UUID | None) -> AutomationCore:
         trigger=EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.role": "deployment", "prefect.resource.name": ["reproduce", "retrain", "drift"]}
-            ),
+            match_related=ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.name": OURS}),
             posture=Posture.Reactive,
         ),
         actions=[_alert(notify, text)],
@@ -79,14 +78,22 @@ def _retrain_overdue(notify: UUID | None, after: timedelta) -> AutomationCore:
 
 
 def _process_gone(after: timedelta) -> AutomationCore:
-    """A run that was killed together with what watched it would stay Running for ever and hold its slot."""
+    """A run that was killed together with what watched it would stay Running for ever and hold its slot.
+
+    It may have died before its first heartbeat, so that the waiting starts with Running. That every run has, also those
+    that never send a heartbeat: other projects' and those started by hand, which have no deployment.
+    """
     return AutomationCore(
         name=GONE,
         description="A run whose heartbeat stopped is marked crashed, which frees its slot.",
         trigger=EventTrigger(
-            after={HEARTBEAT},
+            after={RUNNING, HEARTBEAT},
             expect={HEARTBEAT, *ENDED, *WAITING},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=[
+                ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": OURS}),
+                ResourceSpecification({"prefect.resource.role": "deployment"}),
+            ],
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             within=after,

@@ -49,6 +49,7 @@ def faults(params: Params) -> list[str]:
         *_lost_starts(params),
         *_lost_values(params),
         *search_faults(params),
+        *_mixed_ensembles(params),
     ]
 
 
@@ -117,11 +118,36 @@ def _lost_values(params: Params) -> Iterator[str]:
 
 
 def _unknown_recipes(params: Params) -> Iterator[str]:
-    recipes = list(params["recipes"])
+    recipes, ensembles = list(params["recipes"]), list(params["ensembles"])
     named = [("retrain.recipes", name) for name in params["retrain"]["recipes"]]
     for key, name in [*named, ("drift.recipe", params["drift"]["recipe"])]:
-        if name not in recipes:
+        if name in ensembles:
+            yield f"params.yaml: {key} names {name!r}, an ensemble; a champion is one model, so name a recipe"
+        elif name not in recipes:
             yield f"params.yaml: {key} names {name!r}, which is no recipe{nearest(name, recipes)}"
+
+
+def _mixed_ensembles(params: Params) -> Iterator[str]:
+    """A line for each ensemble whose name is taken, or whose members are no recipes or cannot be averaged."""
+    recipes = params["recipes"]
+    for name, ensemble in params["ensembles"].items():
+        where, members = f"params.yaml: ensembles.{name}", ensemble["members"]
+        if name in recipes:
+            yield f"{where} has the name of a recipe, whose files it would overwrite; give it another one"
+        strangers = [one for one in members if one not in recipes]
+        yield from (
+            f"{where}.members names {one!r}, which is no recipe{nearest(one, list(recipes))}" for one in strangers
+        )
+        if strangers:
+            continue
+        for key, other in (("task", None), ("protocol", ensemble["protocol"]), ("fold", None)):
+            found = {one: recipes[one].get(key, 0) for one in members}
+            if len({*found.values(), *([other] if other else [])}) > 1:
+                said = ", ".join(f"{one} {value}" for one, value in found.items())
+                beside = f" and it says {other}" if other else ""
+                yield f"{where}.members differ in {key} ({said}){beside}; only recipes of one {key} can be averaged"
+        if not set.intersection(*(set(recipes[one]["sources"]) for one in members)):
+            yield f"{where}.members share no source, so there is no image that all of them predict"
 
 
 def main(words: list[str]) -> int:

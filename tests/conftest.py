@@ -10,9 +10,12 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "data"
 
 os.environ.update(DVC_NO_ANALYTICS="1", DO_NOT_TRACK="1", GX_ANALYTICS_ENABLED="false")
+os.environ["OMP_NUM_THREADS"] = "1"  # as the stages run; two test processes share the cores
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest file first: one process is busy with it while the other runs the rest.
+    items.sort(key=lambda item: item.path.name != "test_demo_end_to_end.py")
     if not REAL_DATA.is_dir():
         for item in items:
             if item.get_closest_marker("real"):

@@ -1,4 +1,4 @@
-"""The demo pipeline as a user runs it: a fresh clone, `dvc repro`, twice."""
+"""The demo pipeline as a user runs it: a fresh clone, `dvc repro`, and much of it once more."""
 
 import json
 import os
@@ -43,11 +43,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_comparison_has_one_row_for_each_recipe_and_says_demo(clone: Path) -> None:
+def test_the_comparison_has_one_row_for_each_recipe_and_ensemble_and_says_demo(clone: Path) -> None:
     table = pd.read_csv(clone / "reports/comparison.csv")
-    recipes = yaml.safe_load((clone / "params.yaml").read_text())["recipes"]
+    params = yaml.safe_load((clone / "params.yaml").read_text())
     assert table.columns[0] == "recipe"
-    assert list(table["recipe"]) == list(recipes)
+    assert list(table["recipe"]) == [*params["recipes"], *params["ensembles"]]
+    assert all((clone / f"reports/cards/{name}.md").is_file() for name in table["recipe"])
     assert set(table["data"]) == {"demo"}
     assert "demo" in (clone / "reports/comparison.html").read_text()
     assert "mobilenetv3_subtype" in run(clone, "python", "-m", "stages.compare.table")
@@ -110,7 +111,9 @@ def test_what_a_search_chose_is_what_was_trained(clone: Path) -> None:
 
 
 def test_a_forced_second_run_leaves_an_identical_lock(clone: Path) -> None:
+    """The data from the first byte on, a network of each kind, and what is computed from all of them."""
     before = (clone / "dvc.lock").read_bytes()
-    run(clone, "dvc", "repro", "--force")
+    run(clone, "dvc", "repro", "--force", "evaluate@mobilenetv2_finetuned", "evaluate@cnn_augmented")
+    run(clone, "dvc", "repro", "--force", "--single-item", "compare")
     assert (clone / "dvc.lock").read_bytes() == before
     assert run(clone, "git", "status", "--porcelain", "--", "stages", "params.yaml", "dvc.yaml") == ""

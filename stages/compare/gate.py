@@ -30,6 +30,10 @@ def work(params: Params) -> str:
     from stages.contracts.modelfolder import model_folder, read_record
 
     knobs, recipes = section(params, "gate", GateParams), section(params, "retrain", Retrain).recipes
+    if mixed := sorted(set(recipes) & set(section(params, "ensembles", dict[str, Any]))):
+        raise StageError(
+            f"params.yaml: retrain.recipes names {mixed[0]}, an ensemble; a champion is one model, so name recipes"
+        )
     records = {recipe: read_record(model_folder(recipe)) for recipe in recipes}
     validation = read_json(VALIDATION)
     tasks: dict[str, Any] = {}

@@ -63,8 +63,9 @@ def models_grid(table: pd.DataFrame) -> Grid:
     rows = []
     for _, row in table[table["status"] == "ok"].iterrows():
         note = f" ({row['start_note']})" if cell(row["start_note"]) != UNKNOWN else ""
-        sizes = [str(row["image_size"]), f"{row['params_m']:.2f}", f"{row['macs_m']:,.1f}"]
-        rows.append([row["recipe"], f"{row['start']}{note}", *sizes, f"{row['best_epoch']} of {row['epochs']}"])
+        sizes = [cell(row["image_size"]), f"{row['params_m']:.2f}", f"{row['macs_m']:,.1f}"]
+        kept = UNKNOWN if pd.isna(row["epochs"]) else f"{row['best_epoch']} of {row['epochs']}"
+        rows.append([row["recipe"], f"{cell(row['start'])}{note}", *sizes, kept])
     return Grid("Models", headings, rows, 2)
 
 
@@ -145,7 +146,8 @@ def rows_sentence(validation: dict[str, Any]) -> str:
 
 def cell(value: Any) -> str:
     """A value as text; what is unknown is a dash."""
-    return UNKNOWN if value is None or value == "" or (not isinstance(value, str) and pd.isna(value)) else str(value)
+    known = value != "" if isinstance(value, str) else not pd.isna(value)
+    return str(value) if known else UNKNOWN
 
 
 def split_name(row: pd.Series) -> str:

@@ -1,6 +1,7 @@
 """The comparison as Markdown for a git host."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -9,9 +10,9 @@ from stages.compare.grids import LEAKS, Grid, metric_grids, models_grid, reporte
 from stages.compare.table import MARKS
 
 
-def written(findings: Findings, table: pd.DataFrame) -> str:
-    """The page. table: `comparison` of the same findings."""
-    grids = [what_was_run(table), models_grid(table), *metric_grids(table), reported_grid(findings)]
+def written(findings: Findings, compared: pd.DataFrame) -> str:
+    """The page. compared: `comparison` of the same findings."""
+    grids = [what_was_run(compared), models_grid(compared), *metric_grids(compared), reported_grid(findings)]
     blocks = [
         "# Comparison of the recipes",
         f"**Data: {findings.data} – {MARKS[findings.data]}.**",
@@ -25,10 +26,15 @@ def written(findings: Findings, table: pd.DataFrame) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _blocks(grid: Grid, mark: str) -> list[str]:
+def table(grid: Grid) -> str:
+    """The rows of a grid as a Markdown table."""
     rule = ["---:" if place >= grid.numbers_from else "---" for place in range(len(grid.headings))]
-    rows = [[f"`{row[0]}`", *row[1:]] for row in grid.rows]
-    return [f"## {grid.title} ({mark})", "\n".join(_line(cells) for cells in [grid.headings, rule, *rows]), *grid.notes]
+    return "\n".join(_line(cells) for cells in [grid.headings, rule, *grid.rows])
+
+
+def _blocks(grid: Grid, mark: str) -> list[str]:
+    named = replace(grid, rows=[[f"`{row[0]}`", *row[1:]] for row in grid.rows])
+    return [f"## {grid.title} ({mark})", table(named), *grid.notes]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,13 +1,15 @@
 """The report: one self-contained page, readable without a network and without a script."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from stages.compare import drawings
-from stages.compare.collect import Findings, Result
+from stages.compare.collect import Ensemble, Findings, Result
 from stages.compare.drawings import NAMES
+from stages.compare.figures import Figure, auroc, malignant_roc
 from stages.compare.grids import (
     LEAKS,
     metric_grids,
@@ -21,17 +23,9 @@ from stages.compare.grids import (
 )
 from stages.compare.rows import shared_cases, status
 from stages.compare.table import MARKS
-from stages.contracts.modelfolder import ModelRecord
+from stages.contracts.modelfolder import ModelRecord, Skipped
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """An inline SVG and the words for those who do not see it."""
-
-    svg: str
-    spoken: str
 
 
 @dataclass(frozen=True)
@@ -42,11 +36,11 @@ class Portrait:
     status: str
     facts: list[tuple[str, str]]
     warnings: list[str]
-    figures: list[Figure]
+    figures: Sequence[Figure]
 
 
-def rendered(findings: Findings, table: pd.DataFrame) -> str:
-    """The page as HTML. table: `comparison` of the same findings."""
+def rendered(findings: Findings, table: pd.DataFrame, drawn: Mapping[str, Sequence[Figure]]) -> str:
+    """The page as HTML. table: `comparison` of the same findings. drawn: recipe -> its figures."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -65,8 +59,9 @@ def rendered(findings: Findings, table: pd.DataFrame) -> str:
         quarantine=quarantine_grid(findings.validation),
         failed=[one for one in findings.validation["expectations"] if not one["success"]],
         rules=len(findings.validation["expectations"]),
+        averaged=any(result.is_ensemble for result in findings.results),
         overview=_overview(findings),
-        portraits=[_portrait(result, findings) for result in findings.results],
+        portraits=[_portrait(result, findings, drawn[result.recipe]) for result in findings.results],
     )
 
 
@@ -74,8 +69,11 @@ def _cards(findings: Findings) -> list[tuple[str, str]]:
     """The few facts at the top: number and what it counts. Cases that were also trained on do not count as test."""
     results, rows = findings.results, findings.validation["rows"]
     sound = [result for result in results if not shared_cases(findings, result)]
-    ran = sum(isinstance(result.record, ModelRecord) for result in results)
-    cards = [(f"{ran} of {len(results)}", "recipes run"), (f"{rows['validated']:,}", "images validated")]
+    recipes, ensembles = ([one for one in results if one.is_ensemble == wanted] for wanted in (False, True))
+    cards = [(f"{sum(one.ran for one in recipes)} of {len(recipes)}", "recipes run")]
+    if ensembles:
+        cards.append((f"{sum(one.ran for one in ensembles)} of {len(ensembles)}", "ensembles averaged"))
+    cards.append((f"{rows['validated']:,}", "images validated"))
     for source, name in NAMES.items():
         counts = [result.score(source, "accuracy", field="n_cases") for result in sound]
         most = max((count for count in counts if count is not None), default=None)
@@ -84,36 +82,57 @@ def _cards(findings: Findings) -> list[tuple[str, str]]:
 
 
 def _overview(findings: Findings) -> list[Figure]:
-    """ROC curves of all recipes, a figure for each source."""
-    figures = []
+    """ROC curves of all recipes, a figure for each source, the best first in its legend."""
+    found = []
     for source, name in NAMES.items():
         lines = {}
-        for result in findings.results:
-            points = _of(result.plots["roc"], source)
-            if len(points):
+        scored = [(value, one) for one in findings.results if (value := auroc(one, source)) is not None]
+        for value, result in sorted(scored, key=lambda pair: -pair[0]):
+            if source in (curves := malignant_roc(result)):
                 leaks = f" ({LEAKS})" if shared_cases(findings, result) else ""
-                lines[f"{result.recipe}{leaks}"] = points
+                lines[f"{value:.3f} {result.recipe}{leaks}"] = curves[source]
         if lines:
-            title = f"ROC, {name} by image ({findings.data})"
-            figures.append(Figure(drawings.roc(lines, title), f"{title}: {', '.join(lines)}"))
-    return figures
+            title = f"ROC of malignant, {name} by image ({findings.data})"
+            found.append(Figure(f"roc_{source}", drawings.roc_beside(lines, title), f"{title}: {', '.join(lines)}"))
+    return found
 
 
-def _portrait(result: Result, findings: Findings) -> Portrait:
+def _portrait(result: Result, findings: Findings, drawn: Sequence[Figure]) -> Portrait:
     record = result.record
-    if not isinstance(record, ModelRecord):
+    if isinstance(record, Skipped):
         return Portrait(result.recipe, status(result), [], [], [])
     leaks = shared_cases(findings, result)
     warnings = [f"This split leaks: {sentence}" for sentence in leaks]
-    warnings += [f"Trained without {source}, which the recipe asks for" for source in record.missing_sources]
+    if isinstance(record, ModelRecord):
+        warnings += [f"Trained without {source}, which the recipe asks for" for source in record.missing_sources]
     warnings += [*record.notes, *result.operating.get("notes", [])]
-    return Portrait(result.recipe, "ok", _facts(result, record), warnings, _figures(result, record, findings.data))
+    facts = _facts(result, record) if isinstance(record, ModelRecord) else _averaged(result, record)
+    return Portrait(result.recipe, "ok", facts, warnings, drawn)
+
+
+def _thresholds(result: Result) -> str:
+    return ", ".join(f"{source} {value:.3f}" for source, value in result.operating["thresholds"].items())
+
+
+def _averaged(result: Result, ensemble: Ensemble) -> list[tuple[str, str]]:
+    """The facts of an ensemble."""
+    return [
+        (
+            "mean of",
+            ", ".join(ensemble.record.averaged) + ": of their calibrated probabilities, each counting the same",
+        ),
+        (
+            "size",
+            f"{ensemble.parameters / 1e6:.2f} M parameters, {ensemble.macs / 1e6:,.1f} M multiply-accumulates, "
+            "over all members",
+        ),
+        ("training", "none of its own"),
+        ("thresholds", f"{_thresholds(result)}; fitted on val; the temperature is that of each member"),
+    ]
 
 
 def _facts(result: Result, record: ModelRecord) -> list[tuple[str, str]]:
     settings = result.settings
-    point = result.operating
-    thresholds = ", ".join(f"{source} {value:.3f}" for source, value in point["thresholds"].items())
     return [
         ("architecture", f"{settings['arch']}, {record.image_size} px, {record.view}"),
         (
@@ -127,32 +146,5 @@ def _facts(result: Result, record: ModelRecord) -> list[tuple[str, str]]:
         ),
         ("start weights", record.start.init + (f" ({record.start.note})" if record.start.note else "")),
         ("kept epoch", f"{record.best_epoch} of {record.epochs}, chosen on val"),
-        ("temperature, thresholds", f"{point['temperature']:.3f}; {thresholds}; fitted on val"),
+        ("temperature, thresholds", f"{result.operating['temperature']:.3f}; {_thresholds(result)}; fitted on val"),
     ]
-
-
-def _figures(result: Result, record: ModelRecord, mark: str) -> list[Figure]:
-    """The plots of one recipe, those without a point left out."""
-    by_source: dict[str, dict[str, pd.DataFrame]] = {
-        plot: {NAMES[source]: part for source in record.sources if len(part := _of(table, source))}
-        for plot, table in result.plots.items()
-    }
-    of = f"of {result.recipe}, test ({mark})"
-    figures = []
-    if by_source["roc"]:
-        figures.append(Figure(drawings.roc(by_source["roc"], f"ROC ({mark})"), f"ROC curve {of}"))
-        title = f"Precision and recall ({mark})"
-        figures.append(Figure(drawings.precision_recall(by_source["pr"], title), f"Precision-recall curve {of}"))
-    if by_source["calibration"]:
-        title = f"Calibration ({mark})"
-        figures.append(Figure(drawings.calibration(by_source["calibration"], title), f"Calibration {of}"))
-    for name, table in by_source["confusion"].items():
-        figures.append(Figure(drawings.confusion(table, f"Confusion, {name} ({mark})"), f"Confusion, {name}, {of}"))
-    if len(result.curves):
-        drawn = drawings.training(result.curves, record.best_epoch, f"Training ({mark})")
-        figures.append(Figure(drawn, f"Training curves {of}"))
-    return figures
-
-
-def _of(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    return table[table["source"] == source]

@@ -63,5 +63,11 @@ class GateParams(Section):
     budget: Budget
 
 
-SECTIONS: dict[str, Any] = {"recipes": dict[str, Any], "retrain": Retrain, "gate": GateParams}
-"""Of `recipes` only the keys count: their order is that of the rows, and a recipe that was deleted has no row."""
+SECTIONS: dict[str, Any] = {
+    "recipes": dict[str, Any],
+    "ensembles": dict[str, Any],
+    "retrain": Retrain,
+    "gate": GateParams,
+}
+"""Of `recipes` and `ensembles` only the keys count: their order is that of the rows, and one that was deleted has no
+row."""

@@ -1,10 +1,11 @@
-"""The comparison table: one row a recipe, with the mark of its data and what weakens its numbers."""
+"""The comparison table: one row a recipe or ensemble, with the mark of its data and what weakens its numbers."""
 
 from typing import Any
 
 import pandas as pd
 
-from stages.compare.collect import Findings, Result
+from stages.compare.collect import Ensemble, Findings, Result
+from stages.contracts.manifest import SUBTYPES
 from stages.contracts.modelfolder import ModelRecord, Skipped
 
 REPORTED_LABEL = "reported, split at random over images"
@@ -25,16 +26,24 @@ REPORTED = {
     "malignant_precision": ("test", "precision"),
     "benign_recall": ("test", "specificity"),
     "malignant_f1": ("test", "f1"),
+    "benign_precision": ("test", "benign_precision"),
+    "benign_f1": ("test", "benign_f1"),
+    "false_positive_rate": ("test", "false_positive_rate"),
     "false_negative_rate": ("test", "false_negative_rate"),
     "binary_f1": ("test", "f1"),
     "binary_precision": ("test", "precision"),
     "binary_recall": ("test", "recall"),
 }
-"""Key of a recipe's `reported` -> the part and the binary metric measured here that answers it."""
+"""Key of a recipe's `reported` -> the part and the binary metric measured here that answers it.
+
+Beside these: `params_m` and `macs_m`, of the model, and those of SUBTYPE_AUC. To another key there is no answer."""
+
+SUBTYPE_AUC = {"subtype_auc_from": min, "subtype_auc_to": max}
+"""The lowest and the highest AUROC of one subtype against the rest."""
 
 
 def comparison(findings: Findings) -> pd.DataFrame:
-    """One row a recipe, in the order given. Metrics are of the test part, to 4 places; unknown cells are empty."""
+    """One row a result, in the order given. Metrics are of the test part, to 4 places; unknown cells are empty."""
     table = pd.DataFrame([_row(result, findings) for result in findings.results])
     return table.astype(dict.fromkeys(COUNTS, "Int64"))
 
@@ -56,12 +65,12 @@ def shared_cases(findings: Findings, result: Result) -> list[str]:
 
 def trained_sources(result: Result) -> list[str]:
     """The data sets that the recipe was trained on; those it asks for if it was not run."""
-    return list(result.record.sources if isinstance(result.record, ModelRecord) else result.settings["sources"])
+    return list(result.settings["sources"] if isinstance(result.record, Skipped) else result.record.sources)
 
 
 def status(result: Result) -> str:
     """`ok`, or why the recipe was not run."""
-    return "ok" if isinstance(result.record, ModelRecord) else f"not run: {result.record.reason}"
+    return f"not run: {result.record.reason}" if isinstance(result.record, Skipped) else "ok"
 
 
 def reported_text(result: Result) -> str:
@@ -76,18 +85,26 @@ def against_reported(result: Result) -> list[dict[str, Any]]:
     rows = []
     for key, reported in (result.settings.get("reported") or {}).items():
         split, metric = REPORTED.get(key, ("", ""))
-        values = {
-            source: result.score(source, _binary(metric, result), split=split) for source in trained_sources(result)
-        }
+        sources = trained_sources(result)
+        values = {source: result.score(source, _binary(metric, result), split=split) for source in sources}
+        if key in SUBTYPE_AUC:
+            split = "test"
+            values = {source: SUBTYPE_AUC[key](_subtype_auc(result, source), default=None) for source in sources}
         said = ", ".join(f"{source} {value:.4f}" for source, value in values.items() if value is not None)
         if isinstance(result.record, ModelRecord) and key in ("params_m", "macs_m"):
             size = result.record.parameters if key == "params_m" else result.record.macs
             said, split = f"{size / 1e6:.2f} at {result.record.image_size} px", "model"
         quantity = {"params_m": "parameters, M", "macs_m": "MACs, M"}.get(
-            key, key.replace("_", " ").replace("f1", "F1")
+            key, key.replace("_", " ").replace("f1", "F1").replace("auc", "AUC")
         )
         rows.append({"quantity": quantity, "reported": f"{reported:g}", "measured": said, "part": split})
     return rows
+
+
+def _subtype_auc(result: Result, source: str) -> list[float]:
+    """AUROC of each subtype against the rest on test, of those for which it is defined."""
+    found = [result.score(source, f"{name}.auroc") for name in SUBTYPES]
+    return [value for value in found if value is not None]
 
 
 def _binary(metric: str, result: Result) -> str:
@@ -118,19 +135,23 @@ def _row(result: Result, findings: Findings) -> dict[str, Any]:
     return row | {"reported": reported_text(result)}
 
 
-def _model_cells(record: ModelRecord | Skipped) -> dict[str, Any]:
-    """What only a trained model has; of a recipe that was not run, the sources that it lacks."""
+def _model_cells(record: ModelRecord | Ensemble | Skipped) -> dict[str, Any]:
+    """What only a trained model has; of a recipe that was not run, the sources that it lacks.
+
+    An ensemble is as large as its members together; what they do not share is empty.
+    """
     if isinstance(record, Skipped):
         cells = dict.fromkeys(["trained_on", "missing", "start", "start_note", *SIZES])
         return cells | {"missing": "+".join(record.settings["sources"])}
+    model = record if isinstance(record, ModelRecord) else None
     return {
         "trained_on": "+".join(record.sources),
         "missing": "+".join(record.missing_sources),
-        "start": record.start.init,
-        "start_note": record.start.note,
-        "image_size": record.image_size,
+        "start": model and model.start.init,
+        "start_note": model and model.start.note,
+        "image_size": model and model.image_size,
         "params_m": round(record.parameters / 1e6, 3),
         "macs_m": round(record.macs / 1e6, 2),
-        "best_epoch": record.best_epoch,
-        "epochs": record.epochs,
+        "best_epoch": model and model.best_epoch,
+        "epochs": model and model.epochs,
     }

@@ -18,12 +18,15 @@ means over the classes present, `DC.recall` is one class against the rest, `bina
 value: to 6 places, empty where undefined, and then `note` says why. low, high: the place of an interval over cases."""
 
 PLOTS = {
-    "roc": ("source", "false_positive_rate", "sensitivity", "threshold"),
+    "roc": ("source", "curve", "false_positive_rate", "sensitivity", "threshold"),
     "pr": ("source", "recall", "precision", "threshold"),
-    "confusion": ("source", "actual", "predicted", "count", "share"),
+    "confusion": ("source", "classes", "actual", "predicted", "count", "share"),
     "calibration": ("source", "predicted", "observed", "count"),
 }
-"""Plot -> columns of reports/plots/<plot>/<recipe>.csv, of the test part; only the header if it was not run."""
+"""Plot -> columns of reports/plots/<plot>/<recipe>.csv, of the test part; only the header if it was not run.
+
+curve: `malignant` against benign, and of eight classes each subtype against the rest. classes: 2, and of eight classes
+8 too; the two are then called by P(malignant) and the locked threshold, as in the scores `binary.*`."""
 
 
 def scores_path(recipe: str, reports: Path = Path("reports")) -> Path:

@@ -14,8 +14,9 @@ def predictions_schema(class_names: Sequence[str]) -> pa.Schema:
     """image_id, case_id, source, split, target (class index), then logit_<class> and probability_<class>.
 
     Only val and test are predicted: train would more than triple the cost at full scale and nothing is scored on it.
-    Logits are raw; probabilities are calibrated (temperature of the operating point), in [0, 1], and sum to 1 over the
-    classes. Sorted by (split, source, image_id). A recipe that was not run has no rows and no classes.
+    Logits are raw (of an ensemble, which has none, the logarithm of its probability); probabilities are calibrated
+    (temperature of the operating point), in [0, 1], and sum to 1 over the classes. Sorted by (split, source, image_id).
+    A recipe that was not run has no rows and no classes.
     """
     return pa.schema(
         [(name, pa.string()) for name in ("image_id", "case_id", "source", "split")]

@@ -19,26 +19,35 @@ def plot_tables(
 ) -> dict[str, pd.DataFrame]:
     """The tables of PLOTS, of the test rows, source by source; values rounded to 6 places.
 
-    predictions: columns of the predictions table, with label. Subtypes are collapsed to P(malignant) for all but the
-    confusion table. A source whose test part has one label only has no ROC and no PR rows.
+    predictions: columns of the predictions table, with label. Subtypes are collapsed to P(malignant); ROC and confusion
+    have those of the eight classes too. A source whose test part has one label only has no ROC and no PR rows.
     """
     test = predictions[predictions["split"] == "test"]
     probability = test[[f"probability_{name}" for name in class_names]].to_numpy()
     test = test.assign(malignant=malignant_probability(probability, class_names), choice=probability.argmax(axis=1))
-    if list(class_names) == list(LABELS):
-        limit = test["source"].map(operating.thresholds)
-        test = test.assign(choice=(test["malignant"] >= limit).astype(int))
+    test = test.assign(called=(test["malignant"] >= test["source"].map(operating.thresholds)).astype(int))
+    subtypes = [] if list(class_names) == list(LABELS) else class_names
 
     def confusion(rows: pd.DataFrame) -> pd.DataFrame:
-        return confusion_counts(rows["target"].to_numpy(), rows["choice"].to_numpy(), class_names)
+        two = confusion_counts(rows["label"].to_numpy(), rows["called"].to_numpy(), list(LABELS))
+        if not subtypes:
+            return two
+        return pd.concat([confusion_counts(rows["target"].to_numpy(), rows["choice"].to_numpy(), class_names), two])
+
+    def roc(rows: pd.DataFrame) -> pd.DataFrame:
+        label, target = rows["label"].to_numpy(), rows["target"].to_numpy()
+        found = {LABELS[1]: roc_points(label, rows["malignant"].to_numpy())}
+        for place, name in enumerate(subtypes):
+            found[name] = roc_points((target == place).astype(int), rows[f"probability_{name}"].to_numpy())
+        return pd.concat([points.assign(curve=name) for name, points in found.items()], ignore_index=True)
 
     def calibration(rows: pd.DataFrame) -> pd.DataFrame:
         return calibration_bins(rows["label"].to_numpy(), rows["malignant"].to_numpy(), bins)
 
-    def curve(kind: Callable[[np.ndarray, np.ndarray], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
-        return lambda rows: kind(rows["label"].to_numpy(), rows["malignant"].to_numpy())
+    def pr(rows: pd.DataFrame) -> pd.DataFrame:
+        return pr_points(rows["label"].to_numpy(), rows["malignant"].to_numpy())
 
-    makers = {"roc": curve(roc_points), "pr": curve(pr_points), "confusion": confusion, "calibration": calibration}
+    makers = {"roc": roc, "pr": pr, "confusion": confusion, "calibration": calibration}
     return {name: _by_source(test, list(PLOTS[name]), make) for name, make in makers.items()}
 
 
@@ -95,7 +104,7 @@ def thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def confusion_counts(target: np.ndarray, choice: np.ndarray, class_names: list[str]) -> pd.DataFrame:
-    """One row for each pair of classes: actual, predicted, count, and share of the actual class (0 of none is empty).
+    """A row for each pair of classes: actual, predicted, count, and share of the actual class (0 of none is empty).
 
     Counted here and not by DVC's own template, which wants a row an image: 40,000 lines in git for each recipe.
     """
@@ -105,6 +114,7 @@ def confusion_counts(target: np.ndarray, choice: np.ndarray, class_names: list[s
     share = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
     return pd.DataFrame(
         {
+            "classes": size,
             "actual": np.repeat(class_names, size),
             "predicted": np.tile(class_names, size),
             "count": counts.ravel(),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,23 @@ import pandas as pd
 from stages.contracts.files import write_json
 from stages.contracts.metrics import PLOTS, SCORES, plot_path, scores_path, write_csv
 from stages.contracts.modelfolder import ModelRecord, Skipped
-from stages.contracts.operating import probabilities
+from stages.contracts.operating import OperatingPoint, probabilities
 from stages.contracts.predictions import write_predictions
 from stages.evaluate import curves, scores
 from stages.evaluate.operating import fit_operating_point
 
 REPORTS = Path("reports")
+
+
+class Subject(Protocol):
+    """What is evaluated: the record of a model, or an ensemble of several."""
+
+    recipe: str
+    class_names: list[str]
+    sources: list[str]
+    protocol: str
+    fold: int
+    data: str
 
 
 @dataclass(frozen=True)
@@ -39,21 +50,35 @@ def evaluated(rows: pd.DataFrame, logits: np.ndarray, record: ModelRecord, bins:
     """
     val = (rows["split"] == "val").to_numpy()
     operating = fit_operating_point(rows[val], logits[val], record.sources, record.class_names, specificity)
+    probability = probabilities(logits, operating.temperature)
+    return scored(rows, logits, probability, operating=operating, subject=record, bins=bins)
+
+
+def scored(
+    rows: pd.DataFrame,
+    logits: np.ndarray,
+    probability: np.ndarray,
+    *,
+    operating: OperatingPoint,
+    subject: Subject,
+    bins: int,
+) -> Evaluation:
+    """Score both parts with a locked operating point. probability: float32 (n, classes), order of the rows."""
     columns = ["image_id", "case_id", "source", "split", "target", "label", "subtype", "magnification"]
     predictions = rows[columns].astype({"target": "int64", "label": "int64"})
-    for name, values in (("logit", logits), ("probability", probabilities(logits, operating.temperature))):
-        predictions[[f"{name}_{one}" for one in record.class_names]] = values
-    named = {"recipe": record.recipe, "protocol": record.protocol, "fold": record.fold}
-    table = scores.score_table(predictions, operating, record.class_names, bins, named)
-    about = {**named, "data": record.data}
+    for name, values in (("logit", logits), ("probability", probability)):
+        predictions[[f"{name}_{one}" for one in subject.class_names]] = values
+    named = {"recipe": subject.recipe, "protocol": subject.protocol, "fold": subject.fold}
+    table = scores.score_table(predictions, operating, subject.class_names, bins, named)
+    about = {**named, "data": subject.data}
     return Evaluation(
         predictions=predictions,
-        class_names=record.class_names,
+        class_names=subject.class_names,
         metadata={"schema_version": 1, **about},
-        operating={**about, "class_names": record.class_names, **operating.as_json()},
+        operating={**about, "class_names": subject.class_names, **operating.as_json()},
         scores=table,
         headline=scores.headline(table),
-        plots=curves.plot_tables(predictions, operating, record.class_names, bins),
+        plots=curves.plot_tables(predictions, operating, subject.class_names, bins),
     )
 
 

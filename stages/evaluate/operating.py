@@ -39,6 +39,21 @@ def fit_operating_point(
     else:
         temperature = fit_temperature(logits, target, source)
     malignant = malignant_probability(probabilities(logits, temperature), class_names)
+    return lock_thresholds(val, malignant, sources, specificity, temperature=temperature, notes=notes)
+
+
+def lock_thresholds(
+    val: pd.DataFrame,
+    malignant: np.ndarray,
+    sources: Sequence[str],
+    specificity: float,
+    *,
+    temperature: float,
+    notes: Sequence[str] = (),
+) -> OperatingPoint:
+    """Fit the thresholds alone, on P(malignant) of the rows of val. temperature, notes: what was settled before."""
+    label, source = val["label"].to_numpy(dtype=np.int64), val["source"].to_numpy(dtype=object)
+    notes = list(notes)
     thresholds: dict[str, float] = {}
     specific: dict[str, float | None] = {}
     for name in sorted(sources):

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from stages.contracts.sections import Section
+from stages.contracts.sections import Protocol, Section
 
 
 class EvaluateParams(Section):
@@ -16,6 +16,34 @@ class EvaluateParams(Section):
     """Equal bins of probability, for the calibration error and its plot."""
     specificity: float = Field(gt=0, lt=1)
     """Sensitivity is also scored at the threshold that reaches this specificity on val."""
+
+
+FEWEST_MEMBERS, MOST_MEMBERS = 2, 4
+"""Of an ensemble. DVC's templates have no loop: the stage `ensemble` of dvc.yaml lists the first two and the last two
+members as dependencies one by one, which are all of them only if there are two, three or four."""
+
+
+class Ensemble(Section):
+    """One entry of `ensembles`: recipes whose calibrated probabilities are averaged."""
+
+    reproduces: str | None
+    """The original project, or null."""
+    protocol: Protocol
+    """That of its members; stands here because dvc.yaml uses it."""
+    members: list[str]
+    """Recipes of one task, protocol and fold; each counts the same."""
+
+    @field_validator("members")
+    @classmethod
+    def _listed(cls, members: list[str]) -> list[str]:
+        if not FEWEST_MEMBERS <= len(members) <= MOST_MEMBERS:
+            raise ValueError(
+                f"{len(members)} members; dvc.yaml's stage ensemble can list {FEWEST_MEMBERS} to {MOST_MEMBERS}"
+            )
+        twice = sorted({name for name in members if members.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands there more than once; name each recipe once")
+        return members
 
 
 Given = Annotated[str, Field(min_length=1)] | None
@@ -59,4 +87,4 @@ class DriftParams(Section):
         return self
 
 
-SECTIONS: dict[str, Any] = {"evaluate": EvaluateParams, "drift": DriftParams}
+SECTIONS: dict[str, Any] = {"evaluate": EvaluateParams, "drift": DriftParams, "ensembles.*": Ensemble}

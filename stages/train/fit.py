@@ -21,16 +21,18 @@ from stages.contracts.progress import Progress
 from stages.train.batches import Batches
 from stages.train.checkpoint import Checkpoint
 from stages.train.choices import Phase
+from stages.train.devices import share
 from stages.train.figures import figures
 from stages.train.freeze import train_mode
 from stages.train.front import VAL_BATCH, Front
 from stages.train.losses import loss_of
+from stages.train.moments import moment
 from stages.train.optimize import learning_rate
 from stages.train.params import Recipe, stretches
 from stages.train.prefix import cut
 from stages.train.sampling import chances, class_weights, epoch_batches, generator, steps_per_epoch
 from stages.train.session import Session, State
-from stages.train.step import Step, in_memory, moment
+from stages.train.step import SMALLEST, Step, in_memory
 from stages.train.weights import StartModel, reestimate_batchnorm
 
 CHECKPOINT_EVERY_S = 60.0
@@ -62,16 +64,18 @@ class Fitted:
 
 
 def fit(
-    fabric: Fabric, start: StartModel, recipe: Recipe, checkpoint: Checkpoint, *, train: Batches, val: Batches,
+    fabric: Fabric, start: StartModel, recipe: Recipe, checkpoint: Checkpoint | None, *, train: Batches, val: Batches,
     features_gb: float, watch: Callable[[Curves], None] | None = None,
 ) -> Fitted:  # fmt: skip
     """Train from `start` on `train` as `recipe` says, choosing the epoch on `val`.
 
-    checkpoint: taken up if it holds one, replaced every minute and after every epoch. features_gb: most memory for
-    features of frozen parts. watch: called after each epoch, and with those that a checkpoint holds; what it raises
-    ends the training. Raises DivergenceError where the loss is no longer a number.
+    checkpoint: taken up if it holds one, replaced every minute and after every epoch; None for all processes but the
+    first. features_gb: most memory for features of frozen parts. watch: called after each epoch, and with those that a
+    checkpoint holds; what it raises ends the training. Raises DivergenceError where the loss is no longer a number,
+    StageError where a step has too few images for the devices.
     """
     corpus = train.corpus
+    check_shares(fabric, recipe, len(corpus))
     chance = chances(corpus.source, corpus.target, corpus.case, recipe.sampler)
     weight = class_weights(chance, corpus.target, start.model.num_classes)
     weight = weight if recipe.class_weights else np.ones_like(weight)
@@ -99,7 +103,8 @@ def fit(
                 said += [front.said] if front.said else []
             epoch = _train_epoch(session, front, step, phase, chance=chance, progress=progress)
             with session.averaged():
-                found = figures(front.predict(session.model), val.corpus.target, val.corpus.source, weight)
+                logits = front.predict(fabric, session.model, start.model.num_classes)
+                found = figures(logits, val.corpus.target, val.corpus.source, weight)
                 session.note(epoch, found)
             if watch:
                 watch(state.curves)
@@ -110,10 +115,21 @@ def fit(
     return Fitted(session.best_weights, state, progress.done / max(time.monotonic() - started, 1e-9), said)
 
 
+def check_shares(fabric: Fabric, recipe: Recipe, images: int) -> None:
+    """Each device gets a micro-batch of every step."""
+    size, devices = min(recipe.batch_size, images), fabric.world_size
+    if devices > 1 and size // (devices * recipe.accumulate) < SMALLEST:
+        raise StageError(
+            f"a step of {size} images leaves less than {SMALLEST} of them for each of {devices} devices"
+            f"{f' in {recipe.accumulate} micro-batches' if recipe.accumulate > 1 else ''}: "
+            "raise the recipe's batch_size, or lower devices"
+        )
+
+
 def _front(session: Session, phase: Phase, train: Batches, val: Batches, features_gb: float) -> Front:
     """Cut off what the phase freezes before all that it trains, and keep its features where they fit."""
     recipe, state, count = session.recipe, session.state, len(train.corpus)
-    largest = -(-count // steps_per_epoch(count, recipe.batch_size))
+    largest = -(-count // (steps_per_epoch(count, recipe.batch_size) * session.fabric.world_size))
     prefix = None
     if phase.freeze != 0 and not recipe.compile:
         train_mode(session.module)
@@ -131,7 +147,15 @@ def _train_epoch(
     state, recipe = session.state, session.recipe
     batches = epoch_batches(chance, recipe.sampler, recipe.batch_size, generator(recipe.seed, state.epoch, -1))
     moments = [moment(recipe, state.epoch, number, len(batch)) for number, batch in enumerate(batches)]
-    front.prepare(batches[state.step :], [at.draws.view for at in moments[state.step :]])
+    mine = [
+        share(session.fabric, len(batch), paired=at.mixing is not None)
+        for batch, at in zip(batches, moments, strict=True)
+    ]
+    due = slice(state.step, None)
+    front.prepare(
+        [batch[places] for batch, places in zip(batches[due], mine[due], strict=True)],
+        [at.draws.view[places] for at, places in zip(moments[due], mine[due], strict=True)],
+    )
     sums = torch.tensor([state.loss_sum, state.hits], dtype=torch.float64, device=session.fabric.device)
     saved = time.monotonic()
     train_mode(session.module)
@@ -141,7 +165,7 @@ def _train_epoch(
             group["lr"] = learning_rate(phase, state.phase_epoch, state.step, len(batches))
 
         attempt = partial(step.take, session, front, positions, moments[state.step])
-        found, state.parts = in_memory(attempt, state.parts, len(positions))
+        found, state.parts = in_memory(attempt, state.parts, len(positions) // session.fabric.world_size)
         session.moved()
 
         sums += found * len(positions)

@@ -10,11 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from stages.contracts.progress import Progress
 from stages.train.augment import TRANSPOSE, still, views_of, warps
 from stages.train.batches import Batches
+from stages.train.devices import summed
 from stages.train.params import Recipe
 from stages.train.prefix import Prefix
 
@@ -59,7 +61,7 @@ class Front:
     """Gives the trained part its input, and runs it. One for each phase."""
 
     def __init__(self, train: Batches, val: Batches, prefix: Prefix | None, step: int, parts: int) -> None:
-        """step: images of the largest step. parts: micro-batches that it is cut into."""
+        """step: images of a device's share of the largest step. parts: micro-batches that it is cut into."""
         self.train, self.val, self.prefix, self.step = train, val, prefix, step
         self.cut_into(parts)
         self.features: Features | None = None
@@ -117,14 +119,18 @@ class Front:
         """The logits for what `before` or `kept` gave."""
         return model(inputs) if self.prefix is None else self.prefix.rest(model, inputs)
 
-    def predict(self, model: nn.Module) -> np.ndarray:
-        """Logits of every image of val, in its order: float32 (n, classes). Sets the model to eval mode."""
+    def predict(self, fabric: Fabric, model: nn.Module, classes: int) -> np.ndarray:
+        """Logits of every image of val, in its order: float32 (n, classes). Sets the model to eval mode.
+
+        The devices take the batches in turn.
+        """
         model.eval()
         places = np.arange(len(self.val.corpus))
         parts = [places[at : at + VAL_BATCH] for at in range(0, len(places), VAL_BATCH)]
-        logits = []
+        mine = parts[fabric.global_rank :: fabric.world_size]
+        logits = torch.zeros(len(places), classes)
         with torch.no_grad():
-            for number, part in enumerate(parts):
+            for number, part in enumerate(mine):
                 if number < len(self._val):
                     inputs = self._val[number]
                 elif self.prefix is None:
@@ -133,8 +139,9 @@ class Front:
                     inputs = self.prefix(self.val(part)[0])
                     if self.features is not None:
                         self._val.append(inputs)
-                logits.append(self.run(model, inputs.clone() if self._val else inputs).float().cpu())
-        return torch.cat(logits).numpy()
+                logits[part] = self.run(model, inputs.clone() if self._val else inputs).float().cpu()
+        summed(fabric, [logits])
+        return logits.numpy()
 
     def _seen(self, positions: np.ndarray, views: np.ndarray) -> np.ndarray:
         """The views as Batches shows them: an image that may not be turned by a quarter keeps its frame."""

@@ -198,7 +198,15 @@ class TrainProfile(Section):
     epochs: PositiveInt | None = None
     """Instead of each recipe's own; null keeps it. A recipe's `budget` goes before."""
     features_gb: Annotated[float, Field(ge=0)] = 4.0
-    """Most memory for the features of frozen parts, which are then computed once; 10^9 bytes."""
+    """Most memory for the features of frozen parts, which are then computed once, on each device; 10^9 bytes."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: GPUs where there are some."""
+    devices: PositiveInt = 1
+    """Of one machine, each with a process of its own and its share of every step. On a CPU a device is a process."""
+    num_nodes: PositiveInt = 1
+    """Machines that train together."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """How several devices share the work: data-parallel; auto is that where there are several."""
 
 
 def within_budget(recipe: Recipe, profile: Profile, common: TrainProfile) -> Recipe:

@@ -30,6 +30,12 @@ class Ready:
     """Of one fold of the index."""
     stores: Mapping[str, "np.ndarray"]
     around: "Surroundings"
+    profile: TrainProfile
+
+
+def open_stores(recipe: Recipe) -> Mapping[str, "np.ndarray"]:
+    """The mapped pixel store of each source of the recipe."""
+    return {source: open_pixels(PIXELS / f"{source}.npy") for source in recipe.sources}
 
 
 def recipe_of(params: Params, name: str) -> Recipe:
@@ -65,4 +71,4 @@ def ready_for(params: Params, name: str, recipe: Recipe) -> Ready | str:
         features_gb=profile.features_gb,
         parent=parent,
     )
-    return Ready(rows, {source: open_pixels(PIXELS / f"{source}.npy") for source in recipe.sources}, around)
+    return Ready(rows, open_stores(recipe), around, profile)

@@ -9,6 +9,7 @@ from torch import nn
 
 from stages.train.checkpoint import Checkpoint
 from stages.train.choices import Phase
+from stages.train.devices import handed_round, level_statistics, spread
 from stages.train.freeze import counted, freeze, frozen_state
 from stages.train.optimize import MovingAverage, make_optimizer
 from stages.train.params import Recipe
@@ -44,9 +45,10 @@ class State:
 
 
 class Session:
-    """One training on one machine: the network, its optimizer, its checkpoint, and where it stands."""
+    """One training: the network, its optimizer, its checkpoint, and where it stands. The same on all devices."""
 
-    def __init__(self, fabric: Fabric, module: nn.Module, recipe: Recipe, checkpoint: Checkpoint) -> None:
+    def __init__(self, fabric: Fabric, module: nn.Module, recipe: Recipe, checkpoint: Checkpoint | None) -> None:
+        """checkpoint: None for all processes but the first."""
         self.fabric, self.recipe, self.checkpoint = fabric, recipe, checkpoint
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.module = module.to(memory_format=layout)
@@ -61,7 +63,7 @@ class Session:
 
     def resume(self, phases: list[Phase]) -> None:
         """Go to where the checkpoint stands, if there is one, and enter the phase that is due there."""
-        held = self.checkpoint.load()
+        held = handed_round(self.fabric, self.checkpoint and self.checkpoint.load())
         tensors, saved = held or ({}, {})
         if held:
             self.state = State(**saved["state"])
@@ -69,6 +71,7 @@ class Session:
             self.best_weights = _under(tensors, "best/")
             if self.recipe.ema:
                 self._average = _under(tensors, "average/"), saved["average_steps"]
+        spread(self.fabric, self.module)
         if self.state.phase == len(phases):
             return
         self.enter(phases[self.state.phase])
@@ -107,6 +110,7 @@ class Session:
 
     def moved(self) -> None:
         """A step was taken."""
+        level_statistics(self.fabric, self.module)
         if self.average:
             self.average.update()
 
@@ -127,6 +131,8 @@ class Session:
 
     def save(self) -> None:
         """Replace the checkpoint by where the training stands."""
+        if self.checkpoint is None:
+            return
         tensors = {f"model/{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self.best_weights.items()}
         if self.average:

@@ -1,43 +1,27 @@
 """One step of the optimizer: mix, forward and backward in micro-batches, clip, move.
 
-All that is random in it is drawn from (seed, epoch, step), over the whole step before it is cut: how it is cut changes
-no draw.
+All that is random in it is drawn from (seed, epoch, step), over the whole step before it is cut for devices and
+micro-batches: how it is cut changes no draw and no partner. Dropout alone is drawn as the network runs, by the seed of
+the step plus the number of the process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from stages.contracts.errors import StageError
-from stages.train.augment import Draws, drawn
+from stages.train.devices import anywhere, cut, share, summed
 from stages.train.front import Front
 from stages.train.losses import Loss
-from stages.train.mixing import Mixing, drawn_mixing, mixed
-from stages.train.params import Recipe
-from stages.train.sampling import generator
+from stages.train.mixing import mixed
+from stages.train.moments import Moment
 from stages.train.session import Session
 
 SMALLEST = 2
 """Images of a micro-batch: BatchNorm has no variance of one."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """All that is random in one step."""
-
-    seed: int
-    """Of dropout and the like."""
-    draws: Draws
-    mixing: Mixing | None
-
-
-def moment(recipe: Recipe, epoch: int, step: int, images: int) -> Moment:
-    """The draws of one step for its images; they need no state to be resumed."""
-    own = generator(recipe.seed, epoch, step)
-    seed = int(own.integers(2**63))
-    return Moment(seed, drawn(recipe.augment, images, own), drawn_mixing(recipe, images, own))
 
 
 @dataclass(frozen=True)
@@ -49,26 +33,47 @@ class Step:
     """(classes,), of each class in the loss."""
 
     def take(self, session: Session, front: Front, positions: np.ndarray, at: Moment, parts: int) -> torch.Tensor:
-        """Move the weights by the images at `positions`, in `parts` micro-batches.
+        """Move the weights by the images at `positions`, in `parts` micro-batches on each device.
 
-        Returns float64 (2,): the mean loss, and the share of the images that were recognised.
+        Returns float64 (2,): the mean loss, and the share of the images that were recognised. Where one device has no
+        memory for its part, all raise, and no weight has moved.
         """
-        torch.manual_seed(at.seed)
         fabric, model, optimizer, clip = session.fabric, session.model, session.optimizer, session.recipe.clip
-        count, target = len(positions), front.train.corpus.target[positions]
-        total = float(self.weight[target].sum())
-        found = torch.zeros(2, dtype=torch.float64, device=fabric.device)
         front.cut_into(parts)
         optimizer.zero_grad()
-        for part in np.array_split(np.arange(count), parts):
-            inputs, targets, shares = self._shown(front, positions[part], at, part)
-            logits = front.run(model, inputs)
+        found, lacking = None, None
+        try:
+            found = self._gradients(session, front, positions, at, parts)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            lacking = error
+        if anywhere(fabric, lacking is not None):
+            raise lacking or torch.OutOfMemoryError("another device is out of memory")
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        with final(fabric.world_size):
+            summed(fabric, [weight.grad for weight in weights if weight.grad is not None])
+            summed(fabric, [found])
+            if clip:
+                fabric.clip_gradients(model, optimizer, max_norm=clip)
+            optimizer.step()
+        return found
+
+    def _gradients(self, session: Session, front: Front, positions: np.ndarray, at: Moment, parts: int) -> torch.Tensor:
+        """Add up the gradients of this device's share of a step; its part of what `take` returns."""
+        fabric, count = session.fabric, len(positions)
+        torch.manual_seed(at.seed + fabric.global_rank)
+        total = float(self.weight[front.train.corpus.target[positions]].sum())
+        found = torch.zeros(2, dtype=torch.float64, device=fabric.device)
+        paired = at.mixing is not None
+        mine = share(fabric, count, paired=paired)
+        for part in cut(len(mine), parts, paired=paired):
+            places = mine[part]
+            inputs, targets, shares = self._shown(front, positions[places], at, places)
+            logits = front.run(session.model, inputs)
             loss = self.loss(logits, shares) / total
             fabric.backward(loss)
             found += torch.stack([loss.detach().double(), (logits.argmax(dim=1) == targets).double().sum() / count])
-        if clip:
-            fabric.clip_gradients(model, optimizer, max_norm=clip)
-        optimizer.step()
         return found
 
     def _shown(
@@ -86,10 +91,22 @@ class Step:
         return front.before(images), targets, shares
 
 
+@contextmanager
+def final(devices: int) -> Iterator[None]:
+    """Here a lack of memory can no longer be mended where there are several devices: the others go on. Says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if devices == 1 or not out_of_memory(error):
+            raise
+        raise StageError("a device has no memory left for the optimizer; lower the recipe's image_size") from None
+
+
 def in_memory(attempt: Callable[[int], torch.Tensor], parts: int, images: int) -> tuple[torch.Tensor, int]:
     """What `attempt(parts)` gives, and the number of micro-batches with which it fitted into memory.
 
-    parts: to begin with; doubled as long as memory runs out. Raises StageError where a micro-batch cannot be halved.
+    parts: to begin with; doubled as long as memory runs out. images: of each device's share. Raises StageError where a
+    micro-batch cannot be halved.
     """
     while True:
         try:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import pandas as pd
 import timm
 import torch
 from lightning_fabric import Fabric
+from timm.layers import convert_sync_batchnorm
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.contracts import modelfolder, networks
@@ -59,7 +61,8 @@ class Trained:
     record: ModelRecord
     curves: Curves
     images_per_s: float
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | None
+    """None for all processes but the first."""
     said: list[str]
     """For the log."""
 
@@ -71,13 +74,13 @@ def usable_sources(rows: pd.DataFrame, recipe: Recipe) -> list[str]:
 
 
 def train_recipe(
-    recipe: Recipe, rows: pd.DataFrame, stores: Mapping[str, np.ndarray], around: Surroundings,
-    watch: Callable[[Curves], None] | None = None,
+    recipe: Recipe, rows: pd.DataFrame, stores: Mapping[str, np.ndarray], around: Surroundings, fabric: Fabric,
+    *, watch: Callable[[Curves], None] | None = None,
 ) -> Trained:  # fmt: skip
     """Train `recipe` on the rows of one fold of its index.
 
-    rows: of any source. stores: source -> mapped pixel store. watch: as `fit` takes it. Raises StageError where
-    the training part holds fewer than two classes, or val no image.
+    rows: of any source. stores: source -> mapped pixel store. fabric: launched. watch: as `fit` takes it. Raises
+    StageError where the training part holds fewer than two classes, or val no image.
     """
     settle(around.threads)
     rows = rows[rows["source"].isin(usable_sources(rows, recipe))]
@@ -86,10 +89,13 @@ def train_recipe(
     names = class_names(recipe.task)
     untrained = _untrained_classes(train, val, names)
 
-    fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
     start = take_start(recipe, around)
-    named = _fingerprint(recipe, around, start, (train, val), fabric)
-    checkpoint = Checkpoint.of(around.name, named, around.checkpoints)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        start = replace(start, model=convert_sync_batchnorm(start.model))
+    checkpoint = None
+    if fabric.is_global_zero:
+        named = _fingerprint(recipe, around, start, (train, val), fabric)
+        checkpoint = Checkpoint.of(around.name, named, around.checkpoints)
     prepare = normalising(recipe.image_size, recipe.view, start.mean, start.std)
 
     def batches(part: Corpus, augment: Augment) -> Batches:
@@ -107,7 +113,7 @@ def train_recipe(
         watch=watch,
     )
     start.model.load_state_dict(fitted.weights)
-    record = _record(recipe, around, start, fitted, parts=(train, val), untrained=untrained)
+    record = _record(recipe, around, start, fitted, parts=(train, val), untrained=untrained, fabric=fabric)
     return Trained(start.model, record, fitted.state.curves, fitted.images_per_s, checkpoint, fitted.said)
 
 
@@ -159,6 +165,7 @@ def _fingerprint(
             "start": start.start.model_dump(),
             "threads": around.threads,
             "device": fabric.device.type,
+            "devices": fabric.world_size,
             "code": [sha256_of(file) for file in files],
             "versions": [torch.__version__, timm.__version__],
         }
@@ -173,10 +180,12 @@ def _record(
     *,
     parts: tuple[Corpus, Corpus],
     untrained: list[str],
+    fabric: Fabric,
 ) -> ModelRecord:
     train, val = parts
     settings: dict[str, Any] = recipe.model_dump(mode="json")
-    decisive = json.dumps({**settings, "threads": around.threads}, sort_keys=True)
+    devices = {"devices": fabric.world_size} if fabric.world_size > 1 else {}
+    decisive = json.dumps({**settings, "threads": around.threads, **devices}, sort_keys=True)
     parameters = list(start.model.parameters())
     sources = [source for source in recipe.sources if source in train.sources]
     return ModelRecord(
@@ -198,7 +207,7 @@ def _record(
         start=start.start,
         parameters=sum(one.numel() for one in parameters),
         trained_parameters=fitted.state.trained,
-        notes=_notes(recipe, fitted),
+        notes=_notes(recipe, fitted, start.model, fabric),
         macs=count_macs(start.model, recipe.image_size),
         train_images=len(train),
         val_images=len(val),
@@ -209,11 +218,14 @@ def _record(
     )
 
 
-def _notes(recipe: Recipe, fitted: Fitted) -> list[str]:
-    """What the training had to do otherwise than the recipe says."""
-    state, notes = fitted.state, []
+def _notes(recipe: Recipe, fitted: Fitted, model: nn.Module, fabric: Fabric) -> list[str]:
+    """What the training had to do otherwise than the recipe says, or than on one device."""
+    state, notes, devices = fitted.state, [], fabric.world_size
+    if devices > 1:
+        apart = any(isinstance(one, _BatchNorm) and not isinstance(one, nn.SyncBatchNorm) for one in model.modules())
+        notes.append(f"trained on {devices} devices{', BatchNorm over the share of each' if apart else ''}")
     if state.parts > recipe.accumulate:
-        size = -(-recipe.batch_size // state.parts)
+        size = -(-recipe.batch_size // (state.parts * devices))
         notes.append(f"memory ran out: micro-batches of {size} images, accumulate {state.parts}")
     if state.epoch < recipe.epochs:
         notes.append(f"stopped after {state.epoch} of {recipe.epochs} epochs: no better one for {recipe.patience}")

@@ -16,9 +16,10 @@ from stages.train.checkpoint import Checkpoint
 from stages.train.choices import Augment
 from stages.train.front import Front
 from stages.train.losses import loss_of
+from stages.train.moments import moment
 from stages.train.params import stretches
 from stages.train.session import Session
-from stages.train.step import Step, in_memory, moment
+from stages.train.step import Step, in_memory
 
 assert networks
 WEIGHT = np.array([0.5, 1.5], dtype=np.float32)
