@@ -150,6 +150,20 @@ def test_a_study_never_mixes_data(workspace: Workspace, monkeypatch: pytest.Monk
         assert len(list((workspace.root / "studies/mine").glob("1-*"))) == expected
 
 
+def test_a_study_whose_journal_was_cut_in_the_middle_of_a_line_goes_on(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.write_data({"idc": 48})
+    workspace.write_params({"mine": {**RECIPE, "epochs": 1}}, tune=search(GRID), tune_dir="studies")
+    run(workspace, monkeypatch)
+    whole = outputs(workspace.root)
+    (journal,) = workspace.root.glob("studies/mine/1-*/journal.log")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: len(lines) // 2]) + lines[len(lines) // 2][:9])
+    run(workspace, monkeypatch)
+    assert outputs(workspace.root) == whole
+
+
 def test_a_trial_whose_loss_explodes_is_given_up_and_the_search_goes_on(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
