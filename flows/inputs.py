@@ -13,7 +13,7 @@ TRAILER = "Stroma-Inputs"
 """Stands in the message of each commit that a completed retrain made, so that other clones know it too."""
 TREES = ("dvc.yaml", "stages", "splits", "sources", "requirements.lock")
 NOT_INPUTS = ("drift", "tune_dir")
-"""Sections of params.yaml that decide nothing here: a new batch to look at is no reason to train, nor another folder."""
+"""Sections of params.yaml that decide nothing here: neither a new batch to look at nor a folder is cause to train."""
 
 
 def inputs_of(workspace: Path) -> str:

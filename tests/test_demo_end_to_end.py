@@ -43,11 +43,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_comparison_has_one_row_for_each_recipe_and_says_demo(clone: Path) -> None:
+def test_the_comparison_has_one_row_for_each_recipe_and_ensemble_and_says_demo(clone: Path) -> None:
     table = pd.read_csv(clone / "reports/comparison.csv")
-    recipes = yaml.safe_load((clone / "params.yaml").read_text())["recipes"]
+    params = yaml.safe_load((clone / "params.yaml").read_text())
     assert table.columns[0] == "recipe"
-    assert list(table["recipe"]) == list(recipes)
+    assert list(table["recipe"]) == [*params["recipes"], *params["ensembles"]]
+    assert all((clone / f"reports/cards/{name}.md").is_file() for name in table["recipe"])
     assert set(table["data"]) == {"demo"}
     assert "demo" in (clone / "reports/comparison.html").read_text()
     assert "mobilenetv3_subtype" in run(clone, "python", "-m", "stages.compare.table")
@@ -91,10 +92,22 @@ def test_editing_one_recipe_reruns_that_recipe_alone(clone: Path) -> None:
     edited["recipes"]["mobilenetv4"]["lr"] *= 2
     params.write_text(yaml.safe_dump(edited, sort_keys=False))
     changed = set(json.loads(run(clone, "dvc", "status", "--json")))
+    edited["recipes"]["efficientnet_b2"]["batch_size"] = 32
+    params.write_text(yaml.safe_dump(edited, sort_keys=False))
+    changed_too = set(json.loads(run(clone, "dvc", "status", "--json"))) - changed
     params.write_text(before)
     trained = {name for name in changed if name.startswith("train@")}
     assert trained == {"train@mobilenetv4"}
+    assert changed_too == {"tune@efficientnet_b2"}, "its training follows when the search is done"
     assert not changed & {"merge", "validate", "index@case", "download@idc"}
+
+
+def test_what_a_search_chose_is_what_was_trained(clone: Path) -> None:
+    for recipe, searched in (("efficientnet_b2", ("lr", "mixup")), ("mobilenetv3_subtype", ("freeze", "lr", "decay"))):
+        chosen = json.loads((clone / f"reports/tune/{recipe}.json").read_text())["recipes"][recipe]
+        trained = json.loads((clone / f"models/{recipe}/recipe.json").read_text())["settings"]
+        assert {key: trained[key] for key in searched} == {key: chosen[key] for key in searched}
+        assert list((clone / f"reports/tune/{recipe}").glob("*.svg"))
 
 
 def test_a_forced_second_run_leaves_an_identical_lock(clone: Path) -> None:

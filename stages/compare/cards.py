@@ -1,5 +1,6 @@
 """The card of each recipe and ensemble: what it is for, what made it, how well it does, and where it ends."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ import pandas as pd
 
 from stages.compare.collect import Ensemble, Findings, Result
 from stages.compare.drawings import NAMES
-from stages.compare.grids import LEVELS, METRIC_NAMES, UNKNOWN, Grid, cell, rows_sentence
+from stages.compare.grids import LEVELS, UNKNOWN, Grid, cell, rows_sentence
 from stages.compare.markdown import table
-from stages.compare.rows import METRICS, against_reported, shared_cases, trained_sources
+from stages.compare.rows import against_reported, shared_cases, trained_sources
 from stages.compare.table import MARKS
 from stages.contracts.files import appearing
 from stages.contracts.manifest import SUBTYPES
@@ -20,6 +21,18 @@ CARDS = Path("reports/cards")
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 FEW_CASES = 20
 """Below so many test cases one case moves a rate by 5 points or more, and the card says so."""
+
+METRICS = {
+    "balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "f1": "F1", "precision": "precision",
+    "sensitivity": "sensitivity (recall)", "specificity": "specificity", "accuracy": "accuracy",
+}  # fmt: skip
+"""Metric -> its heading in a card; the page, which has all recipes in a table, does without precision."""
+OF_TWO = ("precision", "sensitivity", "specificity")
+"""Metrics that eight classes have of benign against malignant only."""
+EIGHT_CLASSES = (
+    "Balanced accuracy, AUROC (one against the rest) and F1 are means over the classes that are present; "
+    "precision, sensitivity and specificity are of malignant against benign."
+)
 
 TRAINING = (
     ("optimizer", "optimizer"), ("lr", "learning rate"), ("schedule", "schedule"), ("decay", "decay per epoch"),
@@ -59,13 +72,14 @@ def card(result: Result, findings: Findings, figures: Sequence[str]) -> str:
         training=_training(result),
         intervals=_intervals(result),
         metrics=_metrics(result),
+        classes_note=EIGHT_CLASSES if settings["task"] == "subtype" else "",
         strata=[grid for source in trained_sources(result) for grid in _strata(result, source)],
         reported=_reported(result),
         figures=figures,
         limits=_limits(result, findings),
         table=table,
     )
-    return text.rstrip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"  # a block left out leaves its blank lines
 
 
 def write_cards(cards: Mapping[str, str], folder: Path = CARDS) -> None:
@@ -160,14 +174,13 @@ def _metrics(result: Result) -> Grid:
         if "accuracy" in scores.index:
             counts = [f"{scores.at['accuracy', count]:,.0f}" for count in ("n_images", "n_cases")]
             rows.append([title, *counts, *(_value(scores, _metric(metric, result)) for metric in METRICS)])
-    return Grid("", ["test part", "images", "cases", *(METRIC_NAMES[metric] for metric in METRICS)], rows, 1)
+    return Grid("", ["test part", "images", "cases", *METRICS.values()], rows, 1)
 
 
 def _metric(metric: str, result: Result) -> str:
-    """How the scores call a metric; sensitivity and specificity of eight classes are of benign against malignant."""
+    """How the scores call a metric."""
     name = {"sensitivity": "recall"}.get(metric, metric)
-    eight = result.settings["task"] == "subtype" and metric in ("sensitivity", "specificity")
-    return f"binary.{name}" if eight else name
+    return f"binary.{name}" if result.settings["task"] == "subtype" and metric in OF_TWO else name
 
 
 def _value(scores: pd.DataFrame, metric: str) -> str:
@@ -191,7 +204,7 @@ def _strata(result: Result, source: str) -> list[Grid]:
         values = [_value(part, _metric(metric, result)) for metric in chosen]
         rows.append([f"{stratum.partition('=')[2]}X", f"{part['n_images'].iloc[0]:,.0f}", *values])
     if rows:
-        headings = ["magnification", "images", *(METRIC_NAMES[metric] for metric in chosen)]
+        headings = ["magnification", "images", *(METRICS[metric] for metric in chosen)]
         found.append(Grid(f"{NAMES[source]}, by magnification", headings, rows, 1))
     if subtypes := _by_subtype(result, scores):
         found.append(Grid(f"{NAMES[source]}, by subtype", *subtypes, 1))
@@ -245,11 +258,9 @@ def _limits(result: Result, findings: Findings) -> list[str]:
     ):
         limits.append("It started from random weights where the recipe asks for ImageNet's, and learned less for it.")
     if "idc" in trained_sources(result):
-        limits.append(
-            "IDC is whole-slide scans of one kind at 40X, cut to 50 x 50 pixels and labelled from one outline."
-        )
+        limits.append("An IDC patch is 50 x 50 pixels of a reduced scan: it shows little tissue, and none around it.")
     if "breakhis" in trained_sources(result):
-        limits.append("BreakHis is of one laboratory and 70 specimens; some subtypes have three or four of them.")
+        limits.append("BreakHis is of one laboratory: 70 accession numbers, 16 of them benign.")
     if not _intervals(result):
         limits.append("There are no intervals yet: differences of a few points between recipes are noise.")
     return [*limits, "Its probabilities are calibrated for the share of malignant images in val, not for a clinic's."]

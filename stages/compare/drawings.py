@@ -33,23 +33,29 @@ STYLE = {
     "lines.linewidth": 1.6,
 }
 
+HEIGHT = 3.2
+SQUARE = (0.68, 0.5, 2.4, 2.4)
+BROAD = (0.6, 0.98, 2.65, 1.92)
+"""Places of the axes, inches: set by hand, for to let matplotlib find them draws each of a hundred figures three times.
+Below BROAD there is room for a legend of two lines."""
+
 Lines = Mapping[str, pd.DataFrame]
 
 
 def roc(lines: Lines, title: str) -> str:
-    """ROC curves, one for each named table (false_positive_rate, sensitivity)."""
+    """ROC curves, one for each table (false_positive_rate, sensitivity), which is named with its AUROC."""
 
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color="#cbd5e1", linewidth=1)
         _lines(axes, lines, "false_positive_rate", "sensitivity")
         _unit(axes, "1 − specificity", "sensitivity", title)
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right", title="AUROC", alignment="left")
 
-    return _svg(draw, 3.4, 3.2)
+    return _svg(draw, 3.4, SQUARE)
 
 
 def roc_beside(lines: Lines, title: str) -> str:
-    """ROC curves of many, their names beside the axes, where they hide nothing."""
+    """The same of many, their names beside the axes, where they hide nothing."""
 
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color="#cbd5e1", linewidth=1)
@@ -57,7 +63,7 @@ def roc_beside(lines: Lines, title: str) -> str:
         _unit(axes, "1 − specificity", "sensitivity", title)
         axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, title="AUROC", alignment="left")
 
-    return _svg(draw, 5.4, 3.4)
+    return _svg(draw, 3.7 + 0.07 * max(map(len, lines)), SQUARE)
 
 
 def precision_recall(lines: Lines, title: str) -> str:
@@ -68,7 +74,7 @@ def precision_recall(lines: Lines, title: str) -> str:
         _unit(axes, "recall", "precision", title)
         axes.legend(loc="lower left")
 
-    return _svg(draw, 3.4, 3.2)
+    return _svg(draw, 3.4, SQUARE)
 
 
 def calibration(lines: Lines, title: str) -> str:
@@ -80,7 +86,7 @@ def calibration(lines: Lines, title: str) -> str:
         _unit(axes, "mean predicted P(malignant)", "share malignant", title)
         axes.legend(loc="upper left")
 
-    return _svg(draw, 3.4, 3.2)
+    return _svg(draw, 3.4, SQUARE)
 
 
 def confusion(table: pd.DataFrame, title: str) -> str:
@@ -103,7 +109,7 @@ def confusion(table: pd.DataFrame, title: str) -> str:
         axes.set(xlabel="predicted", ylabel="actual", title=title, xlim=(-0.5, edge), ylim=(edge, -0.5), aspect="equal")
         axes.tick_params(length=0)
 
-    return _svg(draw, 3.4, 3.2)
+    return _svg(draw, 3.4, SQUARE)
 
 
 def loss(curves: pd.DataFrame, best_epoch: int, title: str) -> str:
@@ -114,7 +120,7 @@ def loss(curves: pd.DataFrame, best_epoch: int, title: str) -> str:
         axes.set(ylabel="loss", title=title)
         axes.set_ylim(bottom=0)
 
-    return _svg(draw, 3.4, 3.2)
+    return _svg(draw, 3.4, BROAD)
 
 
 def accuracy(curves: pd.DataFrame, best_epoch: int, title: str) -> str:
@@ -125,7 +131,7 @@ def accuracy(curves: pd.DataFrame, best_epoch: int, title: str) -> str:
         _epochs(axes, curves, columns, best_epoch)
         axes.set(ylim=(0, 1.02), ylabel="score", title=title)
 
-    return _svg(draw, 3.4, 3.2)
+    return _svg(draw, 3.4, BROAD)
 
 
 def _epochs(axes: "Axes", curves: pd.DataFrame, columns: Sequence[str], best_epoch: int) -> None:
@@ -139,8 +145,9 @@ def _epochs(axes: "Axes", curves: pd.DataFrame, columns: Sequence[str], best_epo
         )  # fmt: skip
     axes.axvline(best_epoch, color="#94a3b8", linewidth=1)
     axes.set_xlabel(f"epoch (kept: {best_epoch})")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    axes.set_xlim(0.5, len(curves) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.47, -0.22), ncols=2, fontsize=8, columnspacing=1.2)
 
 
 def _spoken(column: str) -> str:
@@ -171,14 +178,18 @@ def _unit(axes: "Axes", x: str, y: str, title: str) -> None:
     axes.set_yticks(ticks)
 
 
-def _svg(draw: "Callable[[Axes], None]", width: float, height: float) -> str:
-    """A figure of one pair of axes as an `<svg>` element, without prolog and without metadata."""
+def _svg(draw: "Callable[[Axes], None]", width: float, box: tuple[float, float, float, float]) -> str:
+    """A figure of one pair of axes as an `<svg>` element, without prolog and without metadata.
+
+    width: inches. box: left, bottom, width and height of the axes in it, inches.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    left, bottom, across, up = box
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.subplots())
+        figure = Figure(figsize=(width, HEIGHT))
+        draw(figure.add_axes((left / width, bottom / HEIGHT, across / width, up / HEIGHT)))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

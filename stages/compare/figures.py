@@ -38,9 +38,10 @@ def figures(result: Result, mark: str) -> list[Figure]:
     found = [*_rocs(result, parts["roc"], mark, of)]
     for source, table in parts["confusion"].items():
         for classes, counts in table.groupby("classes", sort=True):
-            what = f"Confusion, {NAMES[source]}" + ("" if classes == len(LABELS) else f", {classes} classes")
-            drawn = drawings.confusion(counts, f"{what} ({mark})")
-            found.append(Figure(f"confusion_{source}_{classes}", drawn, f"{what}, {of}"))
+            many = "" if classes == len(LABELS) else f", {classes} classes"
+            drawn = drawings.confusion(counts, f"Confusion, {NAMES[source]}{many} ({mark})")
+            name = f"confusion_{source}{'_subtypes' if many else ''}"
+            found.append(Figure(name, drawn, f"Confusion, {NAMES[source]}{many}, {of}"))
     if parts["pr"]:
         drawn = drawings.precision_recall(_named(parts["pr"]), f"Precision and recall ({mark})")
         found.append(Figure("precision_recall", drawn, f"Precision-recall curve {of}"))
@@ -70,7 +71,7 @@ def malignant_roc(result: Result) -> dict[str, pd.DataFrame]:
     """Source -> the ROC curve of malignant against benign, of those that have one."""
     table = result.plots["roc"]
     table = table[table["curve"] == LABELS[1]]
-    return {str(source): part for source, part in table.groupby("source", sort=True)}
+    return {source: part for source in NAMES if len(part := table[table["source"] == source])}
 
 
 def auroc(result: Result, source: str) -> float | None:
@@ -82,14 +83,14 @@ def _rocs(result: Result, parts: Mapping[str, pd.DataFrame], mark: str, of: str)
     """Malignant against benign, then each subtype against the rest."""
     found = []
     if lines := {
-        f"{NAMES[source]} {auroc(result, source):.3f}": part for source, part in malignant_roc(result).items()
+        f"{auroc(result, source):.3f} {NAMES[source]}": part for source, part in malignant_roc(result).items()
     }:
         what = f"ROC ({mark})"
         found.append(Figure("roc", drawings.roc(lines, what), f"ROC curve {of}"))
     for source, table in parts.items():
         curves = table[table["curve"] != LABELS[1]]
         lines = {
-            f"{name}  {result.score(source, f'{name}.auroc'):.3f}": part
+            f"{result.score(source, f'{name}.auroc'):.3f} {name}": part
             for name, part in curves.groupby("curve", sort=False)
         }
         if lines:

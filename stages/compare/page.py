@@ -59,6 +59,7 @@ def rendered(findings: Findings, table: pd.DataFrame, drawn: Mapping[str, Sequen
         quarantine=quarantine_grid(findings.validation),
         failed=[one for one in findings.validation["expectations"] if not one["success"]],
         rules=len(findings.validation["expectations"]),
+        averaged=any(result.is_ensemble for result in findings.results),
         overview=_overview(findings),
         portraits=[_portrait(result, findings, drawn[result.recipe]) for result in findings.results],
     )
@@ -91,7 +92,7 @@ def _overview(findings: Findings) -> list[Figure]:
                 leaks = f" ({LEAKS})" if shared_cases(findings, result) else ""
                 lines[f"{value:.3f} {result.recipe}{leaks}"] = curves[source]
         if lines:
-            title = f"ROC, {name} by image ({findings.data})"
+            title = f"ROC of malignant, {name} by image ({findings.data})"
             found.append(Figure(f"roc_{source}", drawings.roc_beside(lines, title), f"{title}: {', '.join(lines)}"))
     return found
 

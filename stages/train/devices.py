@@ -78,6 +78,11 @@ def fabric_of(profile: TrainProfile, precision: str) -> Fabric:
     )
 
 
+def one_device(profile: TrainProfile) -> TrainProfile:
+    """The same profile for a training in this process alone."""
+    return profile.model_copy(update={"devices": 1, "num_nodes": 1, "strategy": "auto"})
+
+
 def launched(fabric: Fabric, function: Callable[[Fabric], str]) -> str:
     """What `function(fabric)` gives, run in one process for each device; that of the first is returned.
 

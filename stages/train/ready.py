@@ -30,6 +30,12 @@ class Ready:
     """Of one fold of the index."""
     stores: Mapping[str, "np.ndarray"]
     around: "Surroundings"
+    profile: TrainProfile
+
+
+def open_stores(recipe: Recipe) -> Mapping[str, "np.ndarray"]:
+    """The mapped pixel store of each source of the recipe."""
+    return {source: open_pixels(PIXELS / f"{source}.npy") for source in recipe.sources}
 
 
 def recipe_of(params: Params, name: str) -> Recipe:
@@ -63,7 +69,6 @@ def ready_for(params: Params, name: str, recipe: Recipe) -> Ready | str:
         data=metadata["data"],
         index_sha256=sha256_of(index),
         features_gb=profile.features_gb,
-        accelerator=profile.accelerator,
         parent=parent,
     )
-    return Ready(rows, {source: open_pixels(PIXELS / f"{source}.npy") for source in recipe.sources}, around)
+    return Ready(rows, open_stores(recipe), around, profile)

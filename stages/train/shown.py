@@ -9,7 +9,6 @@ from PIL import Image
 
 from stages.contracts.modelfolder import normalising
 from stages.train.batches import Batches, class_names, load_corpus
-from stages.train.choices import Augment
 from stages.train.mixing import mixed
 from stages.train.moments import moment
 from stages.train.params import RANDOM, Recipe
@@ -25,15 +24,11 @@ SINGLE = {
     "stain": {"augment": {"stain": 0.2}},
     "mixup": {"mixup": 0.4},
     "cutmix": {"cutmix": 1.0},
+    "several": {"augment": {"eightfold": True, "rotate": 20, "zoom": 0.2, "stain": 0.2}},
 }
-"""Each augmentation by itself, about as strong as recipes ask for."""
+"""Each augmentation by itself, about as strong as recipes ask for, and those that are often used together."""
 SIZE = 96
 """Of their images, pixels."""
-
-
-def augments(recipe: Recipe) -> bool:
-    """Whether training changes the recipe's images."""
-    return recipe.augment != Augment() or bool(recipe.mixup or recipe.cutmix)
 
 
 def each_augmentation(sources: Sequence[str], protocol: str) -> dict[str, Recipe]:
@@ -48,16 +43,14 @@ def each_augmentation(sources: Sequence[str], protocol: str) -> dict[str, Recipe
 
 def sheet_of(
     title: str, recipe: Recipe, rows: pd.DataFrame, stores: Mapping[str, np.ndarray], data: str
-) -> Image.Image | None:
-    """The sheet of a recipe; None if its sources have no image.
+) -> Image.Image:
+    """The sheet of a recipe.
 
     rows: training rows of an index. stores: source -> mapped pixel store. data: "demo" or what else they are.
     """
-    chosen = pd.concat([few_of(rows[rows["source"] == source], recipe.task) for source in recipe.sources])
-    if chosen.empty:
-        return None
-    names, key = class_names(recipe.task), "label" if recipe.task == "binary" else "subtype"
-    classes = [names[label] for label in chosen["label"]] if key == "label" else list(chosen["subtype"])
+    chosen = pd.concat([few_of(rows[rows["source"] == source]) for source in recipe.sources])
+    names = class_names(recipe.task)
+    classes = [names[label] for label in chosen["label"]]
     images, captions = shown(recipe, chosen, stores)
     return drawn_sheet(
         Sheet(
@@ -78,15 +71,14 @@ def sheet_of(
     )  # fmt: skip
 
 
-def few_of(rows: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Images to look at: of each label two cases, or of each subtype one; of a case the image with most tissue."""
-    key, count = ("label", 2) if task == "binary" else ("subtype", 1)
+def few_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Images to look at: of each label two cases, and of each the image with most tissue."""
     picked = []
-    for _, held in rows.groupby(key, sort=True):
+    for _, held in rows.groupby("label", sort=True):
         cases = held.sort_values(["blank", "image_id"]).groupby("case_id", sort=True).head(1).sort_values("case_id")
-        places = np.unique(np.linspace(0, len(cases) - 1, count).round().astype(int))
+        places = np.unique(np.linspace(0, len(cases) - 1, 2).round().astype(int))
         picked.append(cases.iloc[places])
-    return pd.concat(picked) if picked else rows
+    return pd.concat(picked)
 
 
 def shown(

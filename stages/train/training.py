@@ -50,8 +50,6 @@ class Surroundings:
     parent: ModelRecord | None = None
     """Of the recipe whose weights are taken, if it is to start from one."""
     checkpoints: Path = CHECKPOINTS
-    accelerator: str = "auto"
-    """Of a training on one device."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +74,13 @@ def usable_sources(rows: pd.DataFrame, recipe: Recipe) -> list[str]:
 
 
 def train_recipe(
-    recipe: Recipe, rows: pd.DataFrame, stores: Mapping[str, np.ndarray], around: Surroundings,
-    watch: Callable[[Curves], None] | None = None, *, fabric: Fabric | None = None,
+    recipe: Recipe, rows: pd.DataFrame, stores: Mapping[str, np.ndarray], around: Surroundings, fabric: Fabric,
+    *, watch: Callable[[Curves], None] | None = None,
 ) -> Trained:  # fmt: skip
     """Train `recipe` on the rows of one fold of its index.
 
-    rows: of any source. stores: source -> mapped pixel store. watch: as `fit` takes it. fabric: launched; None for one
-    device. Raises StageError where the training part holds fewer than two classes, or val no image.
+    rows: of any source. stores: source -> mapped pixel store. fabric: launched. watch: as `fit` takes it. Raises
+    StageError where the training part holds fewer than two classes, or val no image.
     """
     settle(around.threads)
     rows = rows[rows["source"].isin(usable_sources(rows, recipe))]
@@ -91,7 +89,6 @@ def train_recipe(
     names = class_names(recipe.task)
     untrained = _untrained_classes(train, val, names)
 
-    fabric = fabric or Fabric(accelerator=around.accelerator, devices=1, precision=recipe.precision)
     start = take_start(recipe, around)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         start = replace(start, model=convert_sync_batchnorm(start.model))

@@ -6,17 +6,15 @@ import pandas as pd
 from lightning_fabric import Fabric
 
 from stages.contracts.modelfolder import model_folder, save_model
-from stages.contracts.pixels import open_pixels
 from stages.train.curves import curves_path, write_curves
 from stages.train.params import Recipe
-from stages.train.ready import PIXELS
+from stages.train.ready import open_stores
 from stages.train.training import Surroundings, Trained, train_recipe
 
 
 def train_and_write(fabric: Fabric, *, recipe: Recipe, rows: pd.DataFrame, around: Surroundings) -> str:
     """Train; the first process writes the model folder and the curves. rows: of one fold of the recipe's index."""
-    stores = {source: open_pixels(PIXELS / f"{source}.npy") for source in recipe.sources}
-    trained = train_recipe(recipe, rows, stores, around, fabric=fabric)
+    trained = train_recipe(recipe, rows, open_stores(recipe), around, fabric)
     if trained.checkpoint is None:
         return f"machine {fabric.node_rank} did its share; machine 0 writes the model"
     write_curves(trained.curves, curves_path(around.name))

@@ -1,4 +1,4 @@
-"""A small workspace as evaluate, index and validate leave it: four recipes, one of them not run."""
+"""A small workspace as evaluate, index and validate leave it: recipes, one of them not run, and an ensemble."""
 
 import shutil
 from pathlib import Path
@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.contracts.ensembles import EnsembleRecord
 from stages.contracts.files import write_json
 from stages.contracts.manifest import LABELS, SUBTYPES
 from stages.contracts.metrics import write_csv
 from stages.contracts.modelfolder import RECORD, ModelRecord, Skipped, Start, write_skipped
+from stages.evaluate.averaging import Member, average, read_member
+from stages.evaluate.ensemble import evaluated_mean, recorded
 from stages.evaluate.evaluation import evaluated, not_run, write_evaluation
+from stages.evaluate.params import EvaluateParams
 
 RECIPES: dict[str, dict[str, Any]] = {
     "baseline_cnn": {
@@ -28,13 +32,17 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "mobilenetv3_subtype": {
         "reproduces": "mobilenetv3-transfer", "arch": "mobilenetv3_large_100", "sources": ["breakhis"],
-        "task": "subtype", "protocol": "case", "fold": 0, "image_size": 96, "reported": {"binary_f1": 0.98},
+        "task": "subtype", "protocol": "case", "fold": 0, "image_size": 96, "reported": {
+            "binary_f1": 0.98, "false_positive_rate": 0.05, "subtype_auc_from": 0.97, "subtype_auc_to": 0.99,
+        },
     },
     "no_source": {
         "reproduces": None, "arch": "resnet18", "sources": ["breakhis"], "task": "binary", "protocol": "case",
         "fold": 0, "image_size": 64, "reported": {},
     },
 }  # fmt: skip
+ENSEMBLES = {"ensemble": ["baseline_cnn", "mobilenetv2", "no_source"]}
+"""Name -> members: of two data sets and of one, and a recipe that was not run."""
 
 
 def draw_workspace(root: Path, images: int = 12, mark: str = "demo") -> None:
@@ -52,8 +60,21 @@ def draw_workspace(root: Path, images: int = 12, mark: str = "demo") -> None:
             write_evaluation(evaluated(rows, logits, record, bins=10, specificity=0.9), recipe)
             curves = _curves(4)
         write_csv(curves, root / "reports/curves" / f"{recipe}.csv")
+    for name, members in ENSEMBLES.items():
+        draw_ensemble(name, members)
     _reports(root, mark)
     shutil.copy(Path(__file__).parents[2] / "params.yaml", root / "params.yaml")
+
+
+def draw_ensemble(name: str, members: list[str]) -> None:
+    """Average drawn recipes in the working directory, as the door does, but without an index table."""
+    read = {member: read_member(member) for member in members}
+    mean = average(name, [one for one in read.values() if isinstance(one, Member)])
+    rows, _ = _predicted(RECIPES["mobilenetv2"], 12, seed=0)
+    knobs = EvaluateParams(batch_size=8, calibration_bins=10, specificity=0.9)
+    left_out = {member: one for member, one in read.items() if isinstance(one, str)}
+    record = EnsembleRecord(members=members, left_out=left_out, reproduces="comparative-study")
+    write_evaluation(recorded(evaluated_mean(mean, rows, knobs), record), name)
 
 
 def _record(recipe: str, settings: dict[str, Any], mark: str) -> ModelRecord:
@@ -75,6 +96,7 @@ def _predicted(settings: dict[str, Any], images: int, seed: int) -> tuple[pd.Dat
             for case in range(6 if source == "idc" else 8):
                 for image in range(images):
                     row = {"split": split, "source": source, "case_id": f"{source}-{split}-{case}"}
+                    row["image_id"] = f"{row['case_id']}-{image:03}"
                     if source == "idc":
                         row |= {"label": image % 3 == 0, "subtype": None, "magnification": None}
                     else:
@@ -82,8 +104,7 @@ def _predicted(settings: dict[str, Any], images: int, seed: int) -> tuple[pd.Dat
                         row |= {"label": case >= 4, "subtype": SUBTYPES[case], "magnification": scale}
                     rows.append(row)
     frame = pd.DataFrame(rows)
-    frame["image_id"] = [f"{row.source}-{place:05}" for place, row in enumerate(frame.itertuples())]
-    frame["label"] = frame["label"].astype("int64")
+    frame = frame.astype({"label": "int64", "magnification": "Int16"})
     frame = frame.sort_values(["split", "source", "image_id"], ignore_index=True)
     if settings["task"] == "subtype":
         frame["target"] = frame["subtype"].map(SUBTYPES.index)
@@ -99,7 +120,8 @@ def _curves(epochs: int) -> pd.DataFrame:
     epoch = np.arange(1, epochs + 1)
     return pd.DataFrame(
         {
-            "epoch": epoch, "train_loss": 0.7 / epoch, "val_loss": 0.6 / epoch + 0.1 * (epoch == 4),
+            "epoch": epoch, "train_loss": 0.7 / epoch, "train_accuracy": 0.9 - 0.4 / epoch,
+            "val_accuracy": 0.8 - 0.3 / epoch, "val_loss": 0.6 / epoch + 0.1 * (epoch == 4),
             "val_auroc": 1 - 0.3 / epoch, "val_balanced_accuracy": 0.9 - 0.3 / epoch, "learning_rate": 0.001,
         }
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The comparison table, its Markdown and its page, over a small workspace of four recipes and one that was not run."""
+"""The comparison table, its Markdown, page, figures and cards, over a small drawn workspace."""
 
 import os
 import re
@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from drawn_results import RECIPES, draw_workspace
+from drawn_results import ENSEMBLES, RECIPES, draw_workspace
 
 from stages.compare.collect import Findings, collect
-from stages.compare.drawings import confusion, training
+from stages.compare.drawings import accuracy, confusion, loss
+from stages.compare.figures import Figure, figures
 from stages.compare.grids import metric_grids, models_grid, reported_grid, what_was_run
 from stages.compare.markdown import written
 from stages.compare.page import rendered
@@ -36,7 +37,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def findings(workspace: Path) -> Findings:
-    return collect(list(RECIPES), workspace)
+    return collect(list(RECIPES), list(ENSEMBLES), workspace)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,11 @@ def table(findings: Findings) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def page(findings: Findings, table: pd.DataFrame) -> str:
-    return rendered(findings, table)
+    return rendered(findings, table, drawn(findings))
+
+
+def drawn(findings: Findings) -> dict[str, list[Figure]]:
+    return {result.recipe: figures(result, findings.data) for result in findings.results}
 
 
 def run(workspace: Path, *module: str, seed: str = "0") -> str:
@@ -60,12 +65,12 @@ def run(workspace: Path, *module: str, seed: str = "0") -> str:
 
 def test_there_is_one_row_for_each_recipe_in_the_order_of_params(table: pd.DataFrame) -> None:
     assert table.columns[0] == "recipe"
-    assert list(table["recipe"]) == list(RECIPES)
+    assert list(table["recipe"]) == [*RECIPES, *ENSEMBLES]
     assert set(table["data"]) == {"demo"}
 
 
 def test_a_recipe_that_params_no_longer_name_has_no_row(workspace: Path) -> None:
-    assert list(comparison(collect(["leaky", "baseline_cnn"], workspace))["recipe"]) == ["leaky", "baseline_cnn"]
+    assert list(comparison(collect(["leaky", "baseline_cnn"], root=workspace))["recipe"]) == ["leaky", "baseline_cnn"]
 
 
 def test_the_numbers_are_those_of_the_scores(workspace: Path, table: pd.DataFrame) -> None:
@@ -108,8 +113,8 @@ def test_a_split_that_leaks_is_flagged_wherever_its_recipe_stands(findings, tabl
 
 
 def test_cases_that_were_also_trained_on_are_not_counted_as_cases_in_test(workspace: Path) -> None:
-    leaky = collect(["leaky"], workspace)
-    assert "<strong>none</strong>IDC cases in test" in rendered(leaky, comparison(leaky))
+    leaky = collect(["leaky"], root=workspace)
+    assert "<strong>none</strong>IDC cases in test" in rendered(leaky, comparison(leaky), drawn(leaky))
 
 
 def test_reported_numbers_stand_beside_those_measured_with_their_label(findings, table) -> None:
@@ -139,13 +144,15 @@ def test_markdown_tables_are_narrow_and_whole(findings, table) -> None:
 
 def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
     assert "<script" not in page
-    assert not re.findall(r"""(?:src|href)=["'](?!\#)""", page.replace("xlink:href", "href"))
+    links = re.findall(r"""(?:src|href)=["'](?!\#)([^"']*)""", page.replace("xlink:href", "href"))
+    assert links
+    assert all(re.fullmatch(r"(cards|figures)/[a-z0-9_/]+[.](md|svg)", link) for link in links), links
     assert not re.findall(r"url\((?!#)", page)
     assert "@import" not in page
 
 
 def test_the_page_says_demo_at_every_table_and_figure(page: str) -> None:
-    heads = re.findall(r"<h[23]>(.*?)</h[23]>", page)
+    heads = re.findall(r"<h[23][^>]*>(.*?)</h[23]>", page)
     assert sum("demo" in head for head in heads) >= 12
     assert all("demo" in label for label in re.findall(r'<figure role="img" aria-label="([^"]*)"', page))
     assert not re.search(r"\b(nan|None)\b|&lt;NA", page)
@@ -160,7 +167,8 @@ def test_each_recipe_that_was_run_shows_its_plots(page: str) -> None:
         "ROC curve",
         "Precision-recall curve",
         "Calibration",
-        "Training curves",
+        "Accuracy by epoch",
+        "Loss by epoch",
         "Confusion, IDC",
         "Confusion, BreakHis",
     ):
@@ -168,21 +176,23 @@ def test_each_recipe_that_was_run_shows_its_plots(page: str) -> None:
 
 
 def test_names_from_params_cannot_break_the_page(workspace: Path) -> None:
-    found = collect(["no_source"], workspace)
+    found = collect(["no_source"], root=workspace)
     found.validation["rows"]["reasons"] = {"<script>alert(1)</script>": 5}
-    assert "<script>" not in rendered(found, comparison(found))
+    assert "<script>" not in rendered(found, comparison(found), drawn(found))
 
 
 def test_the_bytes_are_the_same_whatever_the_hash_seed(workspace: Path) -> None:
     params = yaml.safe_load((workspace / "params.yaml").read_text())
     kept = {name: RECIPES[name] for name in ("mobilenetv3_subtype", "no_source")}
-    (workspace / "params.yaml").write_text(yaml.safe_dump(params | {"recipes": kept}, sort_keys=False))
-    names = ("comparison.csv", "comparison.md", "comparison.html")
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params | {"recipes": kept, "ensembles": {}}, sort_keys=False))
+    reports = workspace / "reports"
     seen = []
     for seed in ("1", "2"):
         said = run(workspace, "stages.compare", seed=seed)
-        seen.append([(workspace / "reports" / name).read_bytes() for name in names])
+        made = [*reports.glob("comparison.*"), *reports.glob("figures/*/*"), *reports.glob("cards/*")]
+        seen.append({path.relative_to(reports): path.read_bytes() for path in made})
     assert seen[0] == seen[1]
+    assert {str(path.parent) for path in seen[0]} == {".", "cards", "figures/mobilenetv3_subtype"}
     assert "1 of 2 recipes run on demo data; report in reports/comparison.html" in said
     text = run(workspace, "stages.compare.table")
     assert text.splitlines()[0].startswith("DEMO")
@@ -204,18 +214,18 @@ def test_the_printed_table_fits_a_terminal(table: pd.DataFrame) -> None:
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path, workspace: Path) -> None:
     with pytest.raises(StageError, match=r"models/absent/recipe.json is missing; `dvc repro` makes it"):
-        collect(["absent"], workspace)
+        collect(["absent"], root=workspace)
 
 
 def test_a_test_part_with_one_label_leaves_dashes_and_no_curve(workspace: Path, tmp_path: Path) -> None:
-    found = collect(["baseline_cnn"], workspace)
+    found = collect(["baseline_cnn"], root=workspace)
     one = found.results[0]
     undefined = one.scores["metric"].isin(["auroc", "recall", "balanced_accuracy"])
     one.scores.loc[undefined, "value"] = None
     one.plots.update({plot: one.plots[plot][:0] for plot in ("roc", "pr")})
     table = comparison(found)
     assert metric_grids(table)[0].rows[0][4:6] == ["–", "–"]
-    assert "ROC curve" not in rendered(found, table)
+    assert "ROC curve" not in rendered(found, table, drawn(found))
     assert len(models_grid(table).rows) == 1
 
 
@@ -232,5 +242,7 @@ def test_drawings_are_text_of_known_size_without_clock_or_image() -> None:
     assert drawn.startswith("<svg")
     assert "metadata" not in drawn
     assert "<image" not in drawn
-    curves = {"epoch": [1], "train_loss": [0.5], "val_loss": [0.6], "val_auroc": [None], "val_balanced_accuracy": [0.5]}
-    assert "kept: 1" in training(pd.DataFrame(curves), 1, "title")
+    shares = {name: [0.5] for name in ("train_accuracy", "val_accuracy", "val_balanced_accuracy")}
+    curves = pd.DataFrame({"epoch": [1], "train_loss": [0.5], "val_loss": [0.6], "val_auroc": [None], **shares})
+    assert "kept: 1" in loss(curves, 1, "title")
+    assert "val AUROC" in accuracy(curves, 1, "title")

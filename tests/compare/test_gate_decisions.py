@@ -202,6 +202,12 @@ def test_a_recipe_that_was_not_run_is_rejected_with_its_reason(planted: Planted)
     assert verdict["reason"] == "new: not run: no image of breakhis"
 
 
+def test_an_ensemble_cannot_be_a_challenger(planted: Planted) -> None:
+    planted.params["retrain"]["recipes"].append("ensemble")
+    with pytest.raises(StageError, match=r"retrain\.recipes names ensemble, an ensemble; a champion is one model"):
+        planted.gate()
+
+
 def test_a_challenger_that_knows_fewer_data_sets_is_rejected(planted: Planted) -> None:
     planted.champion(Model(signal=1.0))
     planted.challenger("new", Model(signal=1.8, sources=["idc"]))

@@ -19,6 +19,7 @@ from stages.train.session import better
 def recipe(**changes: object) -> Recipe:
     base = {"arch": "baseline_cnn", "sources": ["idc"], "task": "binary", "protocol": "case", "image_size": 8}
     base["start"] = "weights/random"
+    base["values"] = "params.yaml"
     return Recipe(**{**base, "epochs": 3, "lr": 0.01, **changes})
 
 

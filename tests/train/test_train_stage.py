@@ -146,7 +146,7 @@ def test_weights_frozen_in_every_phase_stay_and_a_later_phase_may_thaw_more(
     said = run(workspace, "thawed", monkeypatch)
     run(workspace, "frozen", monkeypatch)
     torch.manual_seed(BASELINE["seed"])
-    start = timm.create_model("mobilenetv3_small_050", num_classes=2).state_dict()
+    start = dict(timm.create_model("mobilenetv3_small_050", num_classes=2).named_parameters())
     after = load_file("models/frozen/model.safetensors")
     assert {name for name in start if not torch.equal(start[name], after[name])} == {
         "classifier.weight",
@@ -312,7 +312,7 @@ def test_every_recipe_of_params_trains_and_plain_timm_predicts_the_same(
     name: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.write_data({"idc": 48, "breakhis": 96})
-    few = {"image_size": 32, "batch_size": 32, "epochs": 1, "budget": {}}
+    few = {"image_size": 32, "batch_size": 32, "epochs": 1, "budget": {}, "values": "params.yaml"}
     parent = RECIPES[name]["start"].removeprefix("models/")
     wanted = [one for one in (parent, name) if one in RECIPES]
     workspace.write_params({one: {**RECIPES[one], **few} for one in wanted})

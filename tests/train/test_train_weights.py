@@ -20,6 +20,7 @@ ARCH = "mobilenetv3_small_050"
 def recipe(**changes: object) -> Recipe:
     base = {"arch": ARCH, "sources": ["idc"], "task": "binary", "protocol": "case", "image_size": 32, "epochs": 1}
     base["start"] = "weights/imagenet"
+    base["values"] = "params.yaml"
     return Recipe(**{**base, **changes})
 
 

@@ -92,8 +92,8 @@ class TuneProfile(Section):
 
     trials: PositiveInt | None = None
     """Most trials of a tpe round."""
-    points: Annotated[int, Field(ge=2)] | None = None
-    """Most points of each axis of a grid, spread over those that there are, both ends included."""
+    points: PositiveInt | None = None
+    """Most points of each axis of a grid: of as many equal parts of it, the middle ones."""
     epochs: PositiveInt | None = None
     """Of a trial."""
     image_size: Side | None = None
@@ -133,7 +133,7 @@ def _spread(axis: Axis, most: int | None) -> list[Value]:
     values = axis.values or [axis.at(place / (axis.points - 1)) for place in range(axis.points)]
     if most is None or len(values) <= most:
         return values
-    return [values[round(place * (len(values) - 1) / (most - 1))] for place in range(most)]
+    return [values[(2 * place + 1) * len(values) // (2 * most)] for place in range(most)]
 
 
 def grid_points(one: Round) -> list[Point]:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from stages.contracts.errors import StageError
 from stages.contracts.files import remove, sha256_of
 from stages.train.checkpoint import fingerprint
+from stages.train.devices import fabric_of, one_device
 from stages.train.fit import Curves, DivergenceError
 from stages.train.params import Recipe, Select
 from stages.train.ready import PIXELS, Ready
@@ -131,7 +132,8 @@ def _run_trial(study: Study, trial: Trial, recipe: Recipe, *, select: Select, re
     around = replace(ready.around, checkpoints=study.checkpoints(place))
     watch = _Watch(trial, select, recipe.epochs, prunes=study.round.prune)
     try:
-        trained = train_recipe(recipe, ready.rows, ready.stores, around, watch)
+        fabric = fabric_of(one_device(ready.profile), recipe.precision)
+        trained = train_recipe(recipe, ready.rows, ready.stores, around, fabric, watch=watch)
         value = trained.record.best[select]
         if value is None:
             raise StageError(f"val has no {select}: it holds one class alone; set `select` of the search to val_loss")
