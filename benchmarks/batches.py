@@ -134,7 +134,8 @@ def _warping() -> Augment:
 
 def _recipe(size: int, augment: Augment, arch: str = "mobilenetv2_100") -> Recipe:
     return Recipe(
-        arch=arch, sources=["idc"], task="binary", protocol="case", image_size=size, start=RANDOM, epochs=1,
+        arch=arch, sources=["idc"], task="binary", protocol="case", image_size=size, start=RANDOM,
+        values="params.yaml", epochs=1,
         augment=augment,
     )  # fmt: skip
 

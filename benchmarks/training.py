@@ -155,7 +155,14 @@ def by_architecture() -> dict[str, Recipe]:
     for name, said in yaml.safe_load((ROOT / "params.yaml").read_text())["recipes"].items():
         if said["arch"] in {one.arch for one in held.values()}:
             continue
-        changes = {"start": RANDOM, "image_size": SIZE, "batch_size": BATCH, "epochs": 1000, "task": "binary"}
+        changes = {
+            "start": RANDOM,
+            "image_size": SIZE,
+            "batch_size": BATCH,
+            "epochs": 1000,
+            "task": "binary",
+            "values": "params.yaml",
+        }
         common = {key: value for key, value in said.items() if key not in ("freeze", "phases", "budget", "patience")}
         held[name] = Recipe.model_validate({**common, **changes, "sources": ["idc"]})
     return held
