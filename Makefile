@@ -41,6 +41,7 @@ bench: .venv/made  ## speed and memory against the peers, at full scale (about h
 	@python -m benchmarks.batches
 	@python -m benchmarks.noop
 	@python -m benchmarks.frozen
+	@python -m benchmarks.training
 	@python -m benchmarks.flow
 
 .venv/made: requirements.lock pyproject.toml

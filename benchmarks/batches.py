@@ -55,7 +55,7 @@ def main(images: int, steps: int) -> None:
     torch.set_num_threads(cores)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pixels, origin = _patches(images)
+        pixels, origin = idc_patches(images)
         _as_loose_files(pixels, folder)
         lines = [
             *_head(len(pixels), origin, cores),
@@ -76,7 +76,7 @@ def _head(images: int, origin: str, cores: int) -> list[str]:
     ]
 
 
-def _patches(count: int) -> tuple[np.ndarray, str]:
+def idc_patches(count: int) -> tuple[np.ndarray, str]:
     """uint8 (count, 50, 50, 3), and where they are from."""
     if not PATCHES.exists():
         return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8), "noise"
@@ -134,12 +134,14 @@ def _warping() -> Augment:
 
 def _recipe(size: int, augment: Augment, arch: str = "mobilenetv2_100") -> Recipe:
     return Recipe(
-        arch=arch, sources=["idc"], task="binary", protocol="case", image_size=size, start=RANDOM, epochs=1,
+        arch=arch, sources=["idc"], task="binary", protocol="case", image_size=size, start=RANDOM,
+        values="params.yaml", epochs=1,
         augment=augment,
     )  # fmt: skip
 
 
-def _batches(pixels: np.ndarray, size: int, augment: Augment) -> Batches:
+def resident_batches(pixels: np.ndarray, size: int, augment: Augment) -> Batches:
+    """Batches of all `pixels` as a training holds them, half of them of each class."""
     count = len(pixels)
     columns = {"source": "idc", "case_id": "idc-1", "pixel_row": np.arange(count), "label": np.arange(count) % 2}
     rows = pd.DataFrame(columns)
@@ -149,7 +151,7 @@ def _batches(pixels: np.ndarray, size: int, augment: Augment) -> Batches:
 
 def _resident(pixels: np.ndarray, size: int, augment: Augment) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Augmented batches without end, the way a training gathers them."""
-    batches = _batches(pixels, size, augment)
+    batches = resident_batches(pixels, size, augment)
     step = 0
     while True:
         order = generator(0, step, -1).permutation(len(pixels))

@@ -35,7 +35,8 @@ def main(images: int, size: int) -> None:
     """Time all three, print the table and file it under the CPU's name."""
     settle(1)
     recipe = Recipe(
-        arch="vgg16", sources=["idc"], task="binary", protocol="case", image_size=size, start=RANDOM, epochs=EPOCHS,
+        arch="vgg16", sources=["idc"], task="binary", protocol="case", image_size=size, start=RANDOM,
+        values="params.yaml", epochs=EPOCHS,
         freeze="all", head={"hidden": [256], "dropout": 0.5}, augment={"eightfold": True}, batch_size=32,
     )  # fmt: skip
     batches = _batches(images, recipe)
