@@ -142,6 +142,7 @@ def _training(result: Result) -> list[tuple[str, str]]:
             ("start weights", start),
             ("images", f"{record.train_images:,} of {' + '.join(NAMES[source] for source in record.sources)}"),
             ("epochs", f"{record.epochs}, of which {record.best_epoch} was kept, the best on val"),
+            *([("values", f"chosen on val by a search: `{result.settings['values']}`")] if result.searched else []),
         ]
     return facts + [
         (name, _setting(result.settings[key]))

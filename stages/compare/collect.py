@@ -69,8 +69,13 @@ class Result:
         return KEY in self.operating
 
     @property
+    def searched(self) -> bool:
+        """Whether a search chose some of its values."""
+        return str(self.settings.get("values", "")).startswith("reports/tune/")
+
+    @property
     def settings(self) -> dict[str, Any]:
-        """The recipe as it stood in params.yaml."""
+        """The recipe as it was trained, or as the ensemble stood in params.yaml."""
         return self.record.settings
 
     def scores_of(self, source: str, *, level: str = "image") -> pd.DataFrame:

@@ -37,6 +37,7 @@ class Portrait:
     facts: list[tuple[str, str]]
     warnings: list[str]
     figures: Sequence[Figure]
+    searched: bool = False
 
 
 def rendered(findings: Findings, table: pd.DataFrame, drawn: Mapping[str, Sequence[Figure]]) -> str:
@@ -107,7 +108,7 @@ def _portrait(result: Result, findings: Findings, drawn: Sequence[Figure]) -> Po
         warnings += [f"Trained without {source}, which the recipe asks for" for source in record.missing_sources]
     warnings += [*record.notes, *result.operating.get("notes", [])]
     facts = _facts(result, record) if isinstance(record, ModelRecord) else _averaged(result, record)
-    return Portrait(result.recipe, "ok", facts, warnings, drawn)
+    return Portrait(result.recipe, "ok", facts, warnings, drawn, searched=result.searched)
 
 
 def _thresholds(result: Result) -> str:
@@ -146,5 +147,6 @@ def _facts(result: Result, record: ModelRecord) -> list[tuple[str, str]]:
         ),
         ("start weights", record.start.init + (f" ({record.start.note})" if record.start.note else "")),
         ("kept epoch", f"{record.best_epoch} of {record.epochs}, chosen on val"),
+        *([("values", f"chosen on val by a search: {settings['values']}")] if result.searched else []),
         ("temperature, thresholds", f"{result.operating['temperature']:.3f}; {_thresholds(result)}; fitted on val"),
     ]
