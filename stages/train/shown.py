@@ -11,7 +11,7 @@ from stages.contracts.modelfolder import normalising
 from stages.train.batches import Batches, class_names, load_corpus
 from stages.train.mixing import mixed
 from stages.train.moments import moment
-from stages.train.params import RANDOM, Recipe
+from stages.train.params import PARAMS_FILE, RANDOM, Recipe
 from stages.train.picture import Sheet, drawn_sheet
 
 DRAWS = 8
@@ -36,7 +36,7 @@ def each_augmentation(sources: Sequence[str], protocol: str) -> dict[str, Recipe
     folded = {"fold": 1} if protocol in ("published", "kfold") else {}
     plain = {
         "arch": "baseline_cnn", "sources": sources, "task": "binary", "protocol": protocol, "image_size": SIZE,
-        "start": RANDOM, "epochs": 1, **folded,
+        "start": RANDOM, "values": PARAMS_FILE, "epochs": 1, **folded,
     }  # fmt: skip
     return {name: Recipe.model_validate({**plain, **changes}) for name, changes in SINGLE.items()}
 
