@@ -92,6 +92,7 @@ def launched(fabric: Fabric, function: Callable[[Fabric], str]) -> str:
     if not isinstance(fabric.strategy, DataParallel):
         return fabric.launch(function)
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    given = os.environ.get("MASTER_PORT")
     try:
         return fabric.launch(partial(_one_of_many, function))
     except ProcessRaisedException as error:
@@ -101,13 +102,15 @@ def launched(fabric: Fabric, function: Callable[[Fabric], str]) -> str:
         raise StageError(said.strip()) from None
     except ProcessExitedException as error:
         how = error.signal_name or f"exit status {error.exit_code}"
-        raise StageError(
-            f"the process of device {error.error_index} was ended ({how}); SIGKILL is what a machine without memory "
-            "sends: lower devices, or the recipe's image_size"
-        ) from None
+        lacking = "; a machine that is out of memory does so: lower devices, or the recipe's image_size"
+        why = lacking if how == "SIGKILL" else "; what it wrote before says why"
+        raise StageError(f"the process of device {error.error_index} was ended ({how}){why}") from None
     finally:
         for child in multiprocessing.active_children():
             child.kill()
+        # Fabric leaves the port that it chose here, where the next training would take it for given.
+        if given is None:
+            os.environ.pop("MASTER_PORT", None)
 
 
 def _one_of_many(function: Callable[[Fabric], str], fabric: Fabric) -> str:

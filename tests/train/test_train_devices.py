@@ -1,7 +1,6 @@
 """Several processes train one model: as one process would, in step, and all or none."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -15,18 +14,14 @@ import torch
 from conftest import BASELINE, Workspace
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning_fabric import Fabric
+from in_step import failing, together
 from safetensors.torch import load_file
 
 from stages.contracts.errors import StageError
-from stages.contracts.index import read_index
-from stages.contracts.pixels import open_pixels
 from stages.contracts.sections import read_params
-from stages.train import session, step
 from stages.train.__main__ import work
-from stages.train.devices import anywhere, cut, fabric_of, launched
+from stages.train.devices import cut, fabric_of, launched
 from stages.train.params import Recipe, TrainProfile
-from stages.train.training import Surroundings, Trained, train_recipe
 
 SMALL_VIT = {
     **BASELINE,
@@ -104,85 +99,11 @@ def test_two_processes_make_what_one_makes_and_a_kill_leaves_none_of_them_nor_ha
     assert json.loads(Path("models/mine/recipe.json").read_text())["notes"] == ["trained on 2 devices"]
 
 
-def trained(fabric: Fabric, **changes: object) -> Trained:
-    """A training in this process, with the others, in the present folder."""
-    recipe = Recipe.model_validate({**NORMED, **changes})
-    rows, _ = read_index(Path("data/index/case.parquet"), 0)
-    around = Surroundings("mine", 1, [], "random", "demo", "0", features_gb=1)
-    return train_recipe(recipe, rows, {"idc": open_pixels(Path("data/pixels/idc.npy"))}, around, fabric=fabric)
-
-
-def alike(fabric: Fabric, one: Trained) -> bool:
-    """Whether all processes hold the same network and the same figures."""
-    # How often BatchNorm was run counts for nothing, and is more where memory ran out late.
-    held = [value for value in one.model.state_dict().values() if value.is_floating_point()]
-    losses = torch.tensor([row["val_loss"] for row in one.curves])
-    flat = torch.cat([value.double().reshape(-1) for value in [*held, losses]])
-    others = flat.clone()
-    torch.distributed.broadcast(others, 0)
-    return not anywhere(fabric, not torch.equal(flat, others))
-
-
-def cleared(done: Trained) -> Trained:
-    if done.checkpoint:
-        done.checkpoint.clear()
-    return done
-
-
-def together(fabric: Fabric) -> str:
-    """Trainings of two processes that must stay in step; says what went wrong."""
-    faults = []
-    whole = trained(fabric)
-    if not alike(fabric, whole):
-        faults.append("BatchNorm drifts apart")
-    cleared(whole)
-    save = session.Session.save
-
-    def cut_short(under_way: session.Session) -> None:
-        save(under_way)
-        raise InterruptedError
-
-    session.Session.save = cut_short
-    try:
-        trained(fabric)
-    except InterruptedError:
-        session.Session.save = save
-    resumed = cleared(trained(fabric))
-    same = zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True)
-    if not all(torch.equal(one, other) for one, other in same) or whole.curves != resumed.curves:
-        faults.append("a resumed training ends elsewhere")
-
-    if not alike(fabric, trained(fabric, freeze="blocks.1", augment={"flip": True}, sampler="weighted")):
-        faults.append("frozen features drift apart")
-
-    gradients = step.Step._gradients
-
-    def too_large(self: step.Step, *values: object) -> torch.Tensor:
-        if fabric.global_rank == 1 and values[-1] == 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return gradients(self, *values)
-
-    step.Step._gradients = too_large
-    small = trained(fabric)
-    if not alike(fabric, small) or "micro-batches of 3 images" not in " ".join(small.record.notes):
-        faults.append(f"memory is not halved in step: {small.record.notes}")
-    return ", ".join(faults)
-
-
 def test_processes_stay_in_step(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """With BatchNorm, on frozen features, after an interruption, and where one of them runs out of memory."""
     workspace.write_data({"idc": 48})
     monkeypatch.chdir(workspace.root)
-    assert launched(fabric_of(TrainProfile(**profile(2)), "32-true"), together) == ""
-
-
-def failing(fabric: Fabric, how: str) -> str:
-    if fabric.global_rank == 1:
-        if how == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise StageError("the disk is\nfull")
-    anywhere(fabric, False)
-    return "never"
+    assert launched(fabric_of(TrainProfile(**profile(2)), "32-true"), partial(together, recipe=NORMED)) == ""
 
 
 @pytest.mark.parametrize(
