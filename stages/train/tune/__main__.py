@@ -44,7 +44,8 @@ def work(params: Params, name: str) -> str:
         write_reports({**report, "not_run": ready, "rounds": []}, [], name)
         return f"not run: {ready}"
 
-    from stages.train.tune.locks import FileLock
+    from filelock import FileLock
+
     from stages.train.tune.search import as_json, run_search
     from stages.train.tune.study import forget
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from stages.train.tune.locks import FileLock, is_held
 from stages.train.tune.params import Axis, Point, Round, grid_points
 
 PLACE, WORKER = "place", "worker"
@@ -32,22 +32,26 @@ MOST_STARTUP = 10
 FIRST_PRUNED_EPOCH = 2
 
 
-class JournalLock(FileLock):
+class JournalLock:
     """In place of Optuna's, which a dead process leaves behind. It also cuts off a line that one was writing."""
 
     def __init__(self, journal: Path) -> None:
-        super().__init__(journal.with_suffix(".lock"))
         self.journal = journal
+        self._lock = FileLock(journal.with_suffix(".lock"))
 
-    def acquire(self, *, wait: bool = True) -> bool:
+    def acquire(self) -> bool:
         """Take the lock and mend the journal's end."""
-        taken = super().acquire(wait=wait)
-        if taken and self.journal.exists():
+        self._lock.acquire()
+        if self.journal.exists():
             text = self.journal.read_bytes()
             if not text.endswith(b"\n"):
                 with self.journal.open("r+b") as file:
                     file.truncate(text.rfind(b"\n") + 1)
-        return taken
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
 
 
 class Study:
@@ -69,7 +73,8 @@ class Study:
         """Take part, inside the block."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        with FileLock(self.folder / "workers" / self._worker) as alive:
+        alive = self.folder / "workers" / self._worker
+        with FileLock(alive):
             journal = self.folder / "journal.log"
             storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalLock(journal)))
             with self._gate():
@@ -81,7 +86,7 @@ class Study:
                     load_if_exists=True,
                 )
             yield
-            alive.path.unlink()
+            alive.unlink()
 
     def take(self) -> Trial | None:
         """A trial for the first place that is free; None where all are held by trials finished or running."""
@@ -146,6 +151,17 @@ def forget(folder: Path) -> None:
     for study in folder.iterdir():
         if study.is_dir() and not any(is_held(worker) for worker in (study / "workers").glob("*")):
             shutil.rmtree(study)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock on this file; the kernel gives back those of the dead."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def place_of(trial: Trial | FrozenTrial) -> int:
