@@ -60,7 +60,8 @@ def roc_beside(lines: Lines, title: str) -> str:
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color="#cbd5e1", linewidth=1)
         _lines(axes, lines, "false_positive_rate", "sensitivity")
-        _unit(axes, "1 − specificity", "sensitivity", title)
+        _unit(axes, "1 − specificity", "sensitivity", "")
+        axes.set_title(title, loc="left")  # long, and the legend leaves it room on the right
         axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, title="AUROC", alignment="left")
 
     return _svg(draw, 3.7 + 0.07 * max(map(len, lines)), SQUARE)
