@@ -11,7 +11,7 @@ from stages.compare.collect import Ensemble, Findings, Result
 from stages.compare.drawings import NAMES
 from stages.compare.grids import LEVELS, UNKNOWN, Grid, cell, rows_sentence
 from stages.compare.markdown import table
-from stages.compare.rows import against_reported, shared_cases, trained_sources
+from stages.compare.rows import against_reported, shared_cases, start_text, trained_sources
 from stages.compare.table import MARKS
 from stages.contracts.files import appearing
 from stages.contracts.manifest import SUBTYPES
@@ -136,10 +136,9 @@ def _training(result: Result) -> list[tuple[str, str]]:
     facts = []
     if isinstance(record, ModelRecord):
         trained, whole = record.trained_parameters / 1e6, record.parameters / 1e6
-        start = record.start.init + (f" ({record.start.note})" if record.start.note else "")
         facts = [
             ("size", f"{whole:.2f} M parameters, {trained:.2f} M of them trained; {record.macs / 1e6:,.1f} M MACs"),
-            ("start weights", start),
+            ("start weights", start_text(record)),
             ("images", f"{record.train_images:,} of {' + '.join(NAMES[source] for source in record.sources)}"),
             ("epochs", f"{record.epochs}, of which {record.best_epoch} was kept, the best on val"),
             *([("values", f"chosen on val by a search: `{result.settings['values']}`")] if result.searched else []),

@@ -9,6 +9,7 @@ import pandas as pd
 from stages.compare import drawings
 from stages.compare.collect import Result
 from stages.compare.drawings import NAMES
+from stages.compare.rows import of_two
 from stages.contracts.files import appearing
 from stages.contracts.manifest import LABELS
 from stages.contracts.modelfolder import ModelRecord, Skipped
@@ -76,7 +77,7 @@ def malignant_roc(result: Result) -> dict[str, pd.DataFrame]:
 
 def auroc(result: Result, source: str) -> float | None:
     """AUROC of malignant against benign on test, by image."""
-    return result.score(source, "binary.auroc" if result.settings["task"] == "subtype" else "auroc")
+    return result.score(source, of_two("auroc", result))
 
 
 def _rocs(result: Result, parts: Mapping[str, pd.DataFrame], mark: str, of: str) -> list[Figure]:

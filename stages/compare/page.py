@@ -21,7 +21,7 @@ from stages.compare.grids import (
     split_grid,
     what_was_run,
 )
-from stages.compare.rows import shared_cases, status
+from stages.compare.rows import shared_cases, start_text, status
 from stages.compare.table import MARKS
 from stages.contracts.modelfolder import ModelRecord, Skipped
 
@@ -145,7 +145,7 @@ def _facts(result: Result, record: ModelRecord) -> list[tuple[str, str]]:
             "trained on",
             f"{' + '.join(record.sources)}: {record.train_images:,} images, {len(record.class_names)} classes",
         ),
-        ("start weights", record.start.init + (f" ({record.start.note})" if record.start.note else "")),
+        ("start weights", start_text(record)),
         ("kept epoch", f"{record.best_epoch} of {record.epochs}, chosen on val"),
         *([("values", f"chosen on val by a search: {settings['values']}")] if result.searched else []),
         ("temperature, thresholds", f"{result.operating['temperature']:.3f}; {_thresholds(result)}; fitted on val"),

@@ -51,7 +51,7 @@ def comparison(findings: Findings) -> pd.DataFrame:
 def measured(result: Result, source: str, level: str, metric: str) -> float | None:
     """A metric of the test part; for subtypes sensitivity and specificity are those of benign against malignant."""
     if metric in ("sensitivity", "specificity"):
-        metric = _binary({"sensitivity": "recall"}.get(metric, metric), result)
+        metric = of_two({"sensitivity": "recall"}.get(metric, metric), result)
     value = result.score(source, metric, level=level)
     return None if value is None else round(value, 4)
 
@@ -86,7 +86,7 @@ def against_reported(result: Result) -> list[dict[str, Any]]:
     for key, reported in (result.settings.get("reported") or {}).items():
         split, metric = REPORTED.get(key, ("", ""))
         sources = trained_sources(result)
-        values = {source: result.score(source, _binary(metric, result), split=split) for source in sources}
+        values = {source: result.score(source, of_two(metric, result), split=split) for source in sources}
         if key in SUBTYPE_AUC:
             split = "test"
             values = {source: SUBTYPE_AUC[key](_subtype_auc(result, source), default=None) for source in sources}
@@ -107,7 +107,12 @@ def _subtype_auc(result: Result, source: str) -> list[float]:
     return [value for value in found if value is not None]
 
 
-def _binary(metric: str, result: Result) -> str:
+def start_text(record: ModelRecord) -> str:
+    """The weights that a training began with, and why not those asked for."""
+    return record.start.init + (f" ({record.start.note})" if record.start.note else "")
+
+
+def of_two(metric: str, result: Result) -> str:
     """The name under which the scores hold a metric of benign against malignant."""
     return f"binary.{metric}" if result.settings["task"] == "subtype" else metric
 

@@ -16,7 +16,24 @@ from torch import nn
 __all__ = ["BaselineCNN", "Headed", "body_of"]
 
 
-class BaselineCNN(nn.Module):
+class _Classified(nn.Module):
+    """A network whose last layer is `classifier`, of `num_features` inputs, as timm asks for it."""
+
+    num_classes: int
+    num_features: int
+    classifier: nn.Module
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer, as timm asks for it."""
+        return self.classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the last layer by one for `num_classes` classes. global_pool is timm's and has no use here."""
+        self.num_classes = num_classes
+        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+
+class BaselineCNN(_Classified):
     """Three convolutions and a small head: the baseline that the idc-recall project starts from, for 50x50 patches.
 
     Each stage is a 3x3 convolution, ReLU and a 2x2 maximum; the head sees the mean of the last map, so that any image
@@ -47,15 +64,6 @@ class BaselineCNN(nn.Module):
         self.drop = nn.Dropout(drop_rate)
         self.classifier = nn.Linear(hidden, num_classes) if num_classes else nn.Identity()
 
-    def get_classifier(self) -> nn.Module:
-        """The last layer, as timm asks for it."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last layer by one for `num_classes` classes. global_pool is timm's and has no use here."""
-        self.num_classes = num_classes
-        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """(n, 3, s, s) float -> (n, width, s // 8, s // 8) float."""
         return self.features(images)
@@ -70,7 +78,7 @@ class BaselineCNN(nn.Module):
         return self.forward_head(self.forward_features(images))
 
 
-class Headed(nn.Module):
+class Headed(_Classified):
     """Any network of timm with fully connected layers of our own in place of its classifier.
 
     After `import stages.contracts.networks` plain timm loads it from a model folder: what it is built of stands in
@@ -109,15 +117,6 @@ class Headed(nn.Module):
         self.num_features = self.head_hidden_size = before
         self.hidden = nn.Sequential(*layers)
         self.classifier = nn.Linear(before, num_classes) if num_classes else nn.Identity()
-
-    def get_classifier(self) -> nn.Module:
-        """The last layer, as timm asks for it."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last layer by one for `num_classes` classes. global_pool is timm's and has no use here."""
-        self.num_classes = num_classes
-        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """The last maps, or tokens, of the body."""

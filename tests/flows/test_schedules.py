@@ -151,8 +151,3 @@ def watch(server: RealServer, **times: timedelta) -> None:
     for automation in automations.shipped(**times):
         automation.name += " (short)"
         server.ask("automations/", **automation.model_dump(mode="json"))
-
-
-def alerts(server: RealServer) -> list[str]:
-    found = server.ask("events/filter", filter={"event": {"name": ["prefect.automation.triggered"]}})
-    return [event["resource"]["prefect.resource.name"] for event in found["events"]]
